@@ -1,0 +1,165 @@
+"""The Transaction, and how bytes become one: exactly, or not at all.
+
+`decode` is the fast way, for what is right. What it stumbles over is read again, slowly and field by
+field, so that the caller learns of every wrong field at once.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from app.core.money import AmountError, parse_amount
+from app.core.timestamp import parse_timestamp
+
+Value = TypeVar("Value")
+
+_USER_ID: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
+
+_ABSENT: Final = Raw()
+_NULL: Final = Raw(b"null")
+
+
+class Transaction(msgspec.Struct, frozen=True, gc=False):
+    """One transaction as its client stated it."""
+
+    amount_units: int
+    timestamp_ms: int
+    currency: str
+    user_id: str | None
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """What is wrong with one field. `pointer` is a JSON pointer (RFC 6901)."""
+
+    pointer: str
+    detail: str
+
+
+class Malformed(ValueError):
+    """The bytes are no JSON object in UTF-8."""
+
+
+class Invalid(ValueError):
+    """A JSON object, but fields are missing or wrong; `errors` names every one."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__(", ".join(f"{error.pointer} {error.detail}" for error in errors))
+        self.errors = errors
+
+
+class _Fields(msgspec.Struct, gc=False):
+    """The fields as they arrive. Numbers stay bytes until they are read exactly."""
+
+    amount: Raw
+    timestamp: Raw
+    currency: str | None = None
+    user_id: str | int | None = None
+
+
+class _UntypedFields(msgspec.Struct):
+    amount: Raw = _ABSENT
+    timestamp: Raw = _ABSENT
+    currency: Raw = _NULL
+    user_id: Raw = _NULL
+
+
+class TransactionDecoder:
+    """Turns bodies into transactions under one deployment's rules."""
+
+    def __init__(
+        self, *, currencies: Collection[str], default_currency: str, allow_negative: bool
+    ) -> None:
+        self._currencies = frozenset(currencies)
+        self._default_currency = default_currency
+        self._allow_negative = allow_negative
+        self._decode_fields = msgspec.json.Decoder(_Fields).decode
+        self._decode_untyped_fields = msgspec.json.Decoder(_UntypedFields).decode
+
+    def decode(self, body: bytes) -> Transaction:
+        """Read one transaction. Raises Malformed or Invalid."""
+        try:
+            if not body.isascii():
+                # The decoder passes over fields it does not know without looking at their text.
+                body.decode()
+            fields = self._decode_fields(body)
+            return Transaction(
+                self._amount(fields.amount),
+                parse_timestamp(bytes(fields.timestamp)),
+                self._currency(fields.currency),
+                self._user_id(fields.user_id),
+            )
+        except UnicodeDecodeError:
+            raise Malformed("The body is not UTF-8") from None
+        except (ValueError, RecursionError):
+            return self._decode_slowly(body)
+
+    def _decode_slowly(self, body: bytes) -> Transaction:
+        try:
+            fields = self._decode_untyped_fields(body)
+        except msgspec.ValidationError:
+            raise Malformed("The top level of the body is not an object") from None
+        except msgspec.DecodeError as error:
+            raise Malformed(str(error)) from None
+        except RecursionError:
+            raise Malformed("The body is nested too deeply") from None
+        errors: list[FieldError] = []
+        amount_units = _read("amount", fields.amount, self._amount, errors)
+        timestamp_ms = _read("timestamp", fields.timestamp, _timestamp, errors)
+        currency = _read("currency", fields.currency, self._currency_literal, errors)
+        user_id = _read("user_id", fields.user_id, self._user_id_literal, errors)
+        if amount_units is None or timestamp_ms is None or currency is None or errors:
+            raise Invalid(*errors)
+        return Transaction(amount_units, timestamp_ms, currency, user_id)
+
+    def _amount(self, literal: Raw) -> int:
+        amount_units = parse_amount(bytes(literal))
+        if amount_units < 0 and not self._allow_negative:
+            raise AmountError("must not be negative")
+        return amount_units
+
+    def _currency(self, code: str | None) -> str:
+        if code is None:
+            return self._default_currency
+        if code not in self._currencies:
+            raise ValueError("must be an ISO 4217 code in capitals, or one configured beside them")
+        return code
+
+    def _currency_literal(self, literal: Raw) -> str:
+        try:
+            return self._currency(msgspec.json.decode(literal, type=str | None))
+        except msgspec.DecodeError:
+            raise ValueError("must be a string") from None
+
+    def _user_id(self, user_id: str | int | None) -> str | None:
+        if user_id is None:
+            return None
+        text = str(user_id)
+        if _USER_ID.fullmatch(text) is None:
+            raise ValueError("must have 1 to 128 characters, none of them a control character")
+        return text
+
+    def _user_id_literal(self, literal: Raw) -> str | None:
+        try:
+            return self._user_id(msgspec.json.decode(literal, type=str | int | None))
+        except msgspec.DecodeError:
+            raise ValueError("must be a string or an integer") from None
+
+
+def _timestamp(literal: Raw) -> int:
+    return parse_timestamp(bytes(literal))
+
+
+def _read(
+    name: str, literal: Raw, reader: Callable[[Raw], Value], errors: list[FieldError]
+) -> Value | None:
+    """What `reader` makes of the field; where it refuses, None and one more error."""
+    try:
+        if not bytes(literal):
+            raise ValueError("is required")
+        return reader(literal)
+    except ValueError as error:
+        errors.append(FieldError(f"/{name}", str(error)))
+        return None

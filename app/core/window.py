@@ -1,0 +1,189 @@
+"""The ring: exact statistics over a sliding window, in constant time and memory.
+
+Time is cut into slots of `resolution_ms` (a millisecond, for windows up to two minutes) and slots
+into blocks of 256. A slot holds count, sum, minimum and maximum of its amounts; a block holds the
+same for all its slots. The ring holds the newest `BLOCKS` blocks, and that is the whole law:
+
+    blocks (newest - BLOCKS, newest] are in the ring, each whole; no other block is.
+
+- A write adds to one slot and to its block, so order of arrival does not matter.
+- A write to a block past the newest makes that one the newest. The blocks that fall out on the way
+  are dropped, at most all of them: nothing survives an hour of silence.
+- A read of "everything since T" adds up the tail of T's own block, slot by slot, and every later
+  block, so it touches at most 255 slots and `BLOCKS` blocks, however many amounts they hold. Nothing
+  is ever evicted by a read: it names its range, and older slots are outside of it.
+
+General sliding windows with disorder cannot be constant (Tangwongsan, Hirzel and Schneider, "Optimal
+and General Out-of-Order Sliding-Window Aggregation", VLDB 2019, prove a logarithm). This one is,
+because time here is a bounded set of integers.
+
+The window knows no clock. Whoever calls it says what time it is.
+"""
+
+from array import array
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from app.core.money import UNITS_MAX
+from app.core.summary import EMPTY, Summary
+
+_SLOT_BITS: Final = 8
+SLOTS_PER_BLOCK: Final = 1 << _SLOT_BITS
+_SLOT_MASK: Final = SLOTS_PER_BLOCK - 1
+
+EXACT_WINDOW_MS_MAX: Final = 120_000
+_COARSE_SLOTS: Final = 60_000
+
+_ZEROS: Final = array("q", [0]) * SLOTS_PER_BLOCK
+_HIGHEST: Final = array("q", [UNITS_MAX]) * SLOTS_PER_BLOCK
+_LOWEST: Final = array("q", [-UNITS_MAX]) * SLOTS_PER_BLOCK
+
+
+class Shape(NamedTuple):
+    """How a window of some length is cut; every currency's window has the same one."""
+
+    window_ms: int
+    ahead_ms: int
+    """How far ahead of the clock a timestamp may lie."""
+    resolution_ms: int
+    blocks: int
+    """The ring's length in blocks, a power of two."""
+
+    @classmethod
+    def covering(cls, window_ms: int, ahead_ms: int) -> "Shape":
+        """The smallest shape that holds `window_ms` back and `ahead_ms` forward of any instant.
+
+        Up to two minutes a slot is a millisecond; above, at most 1/60 000 of the window.
+        """
+        is_exact = window_ms <= EXACT_WINDOW_MS_MAX
+        resolution_ms = 1 if is_exact else window_ms // _COARSE_SLOTS
+        # A block more at either end: both edges fall somewhere inside one.
+        blocks = -(-(window_ms + ahead_ms) // (resolution_ms * SLOTS_PER_BLOCK)) + 2
+        return cls(window_ms, ahead_ms, resolution_ms, 1 << (blocks - 1).bit_length())
+
+    @property
+    def rewind_ms(self) -> int:
+        """How far a clock may step back and still find its whole window in the ring."""
+        whole_ms = (self.blocks - 2) * SLOTS_PER_BLOCK * self.resolution_ms
+        return whole_ms - self.window_ms - self.ahead_ms
+
+
+class _Slots(NamedTuple):
+    """The slots of one block. Sums are Python's integers: they may pass 64 bits, an amount cannot."""
+
+    counts: "array[int]"
+    sums: list[int]
+    minima: "array[int]"
+    maxima: "array[int]"
+
+
+class Window:
+    """Statistics of one series of amounts over the time since any instant the ring still holds."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._resolution_ms = shape.resolution_ms
+        self._blocks = shape.blocks
+        self._block_mask = shape.blocks - 1
+        self._newest: int | None = None
+        self._slots: list[_Slots | None] = [None] * shape.blocks
+        self._counts = [0] * shape.blocks
+        self._sums = [0] * shape.blocks
+        self._minima = [UNITS_MAX] * shape.blocks
+        self._maxima = [-UNITS_MAX] * shape.blocks
+
+    def record(self, timestamp_ms: int, amount_units: int) -> bool:
+        """Add one amount. False where the ring has moved past its time, and nothing was added."""
+        return self._add(timestamp_ms, 1, amount_units, amount_units, amount_units)
+
+    def absorb(self, timestamp_ms: int, summary: Summary) -> bool:
+        """Add all amounts of one instant at once, as `record` would one by one."""
+        return self._add(
+            timestamp_ms, summary.count, summary.sum_units, summary.min_units, summary.max_units
+        )
+
+    def since(self, from_ms: int) -> Summary:
+        """The summary of every amount whose time is `from_ms` or later."""
+        newest = self._newest
+        if newest is None:
+            return EMPTY
+        slot = from_ms // self._resolution_ms
+        block = slot >> _SLOT_BITS
+        if block > newest:
+            return EMPTY
+        count = sum_units = 0
+        min_units, max_units = UNITS_MAX, -UNITS_MAX
+        oldest = newest - self._blocks + 1
+        if block < oldest:
+            first = oldest
+        else:
+            first = block + 1
+            slots = self._slots[block & self._block_mask]
+            if slots is not None:
+                tail = slot & _SLOT_MASK
+                count = sum(slots.counts[tail:])
+                sum_units = sum(slots.sums[tail:])
+                min_units = min(slots.minima[tail:])
+                max_units = max(slots.maxima[tail:])
+        for part in self._block_slices(first, newest + 1):
+            count += sum(self._counts[part])
+            sum_units += sum(self._sums[part])
+            min_units = min(min_units, *self._minima[part])
+            max_units = max(max_units, *self._maxima[part])
+        return Summary(count, sum_units, min_units, max_units)
+
+    def _add(
+        self, timestamp_ms: int, count: int, sum_units: int, min_units: int, max_units: int
+    ) -> bool:
+        slot = timestamp_ms // self._resolution_ms
+        block = slot >> _SLOT_BITS
+        newest = self._newest
+        if newest is None or block > newest:
+            self._advance(block)
+        elif block <= newest - self._blocks:
+            return False
+        index = block & self._block_mask
+        slot &= _SLOT_MASK
+        counts, sums, minima, maxima = self._slots[index] or self._open(index)
+        counts[slot] += count
+        sums[slot] += sum_units
+        if min_units < minima[slot]:
+            minima[slot] = min_units
+        if max_units > maxima[slot]:
+            maxima[slot] = max_units
+        self._counts[index] += count
+        self._sums[index] += sum_units
+        if min_units < self._minima[index]:
+            self._minima[index] = min_units
+        if max_units > self._maxima[index]:
+            self._maxima[index] = max_units
+        return True
+
+    def _block_slices(self, first: int, end: int) -> Iterator[slice]:
+        """The blocks from `first` up to, not including, `end`, as one or two runs of the ring."""
+        if first >= end:
+            return
+        start, stop = first & self._block_mask, end & self._block_mask
+        if start < stop:
+            yield slice(start, stop)
+        else:
+            yield slice(start, self._blocks)
+            if stop:
+                yield slice(0, stop)
+
+    def _advance(self, block: int) -> None:
+        """Make `block` the newest; blocks that fall out of the ring are emptied for reuse."""
+        if self._newest is not None:
+            for stale in range(max(self._newest + 1, block - self._blocks + 1), block + 1):
+                index = stale & self._block_mask
+                self._slots[index] = None
+                self._counts[index] = 0
+                self._sums[index] = 0
+                self._minima[index] = UNITS_MAX
+                self._maxima[index] = -UNITS_MAX
+        self._newest = block
+
+    def _open(self, index: int) -> _Slots:
+        """Give a block its slots: memory is taken where amounts fall, so a quiet currency is small."""
+        slots = _Slots(_ZEROS[:], [0] * SLOTS_PER_BLOCK, _HIGHEST[:], _LOWEST[:])
+        self._slots[index] = slots
+        return slots

@@ -1,0 +1,226 @@
+"""The ledger: takes transactions in, keeps them, counts them, and says what it has counted.
+
+Counted only once on disk: a crash may leave a row without a number, which the next start reads back,
+but never a number without a row. The clock is read once for each call.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, NamedTuple
+
+import structlog
+
+from app.core.identifier import IdentifierSource
+from app.core.transaction import Transaction
+from app.core.window import Shape
+from app.ledger.commit import GroupCommit, Outcome
+from app.ledger.statistics import Figures, Statistics
+from app.store.base import Row, Store, StoreFailed, StoreRefused
+
+# Space of deleted rows is given back in steps of some milliseconds, so that batches get their turn.
+_PURGE_ROWS_MAX: Final = 2000
+# A store that refuses is asked again this often: without traffic, too, it is to be found well again.
+_MAINTENANCE_SECONDS: Final = 1.0
+# After the clock was set back, rows lie ahead of it. The ring grows to hold them, up to this far.
+_REFILL_AHEAD_MS_MAX: Final = 3_600_000
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Verdict(Enum):
+    """What the ledger says of a transaction."""
+
+    ACCEPTED = "accepted"
+    """Durable, and counted."""
+    LATE = "late"
+    """Older than the window: neither kept nor counted."""
+    AHEAD = "ahead"
+    """Further ahead of the clock than is allowed."""
+    UNREADY = "unready"
+    """Not taken; `Ledger.why_unready` says why."""
+    REFUSED = "refused"
+    """Not kept: the store has no room."""
+    FAILED = "failed"
+    """The store broke, and it is unknown whether the transaction was kept."""
+
+
+class Unready(Enum):
+    """Why a transaction would not be taken now."""
+
+    STARTING = "reading back the last window"
+    CLOCK_STEPPED = "the clock was set back, and the window is being read back"
+    STORE_REFUSES = "the store has no room"
+    STORE_FAILED = "the store has failed"
+    OVERLOADED = "too many transactions are waiting to be stored"
+    DRAINING = "shutting down"
+
+
+class NotReady(Exception):
+    """The ledger cannot do this now."""
+
+    def __init__(self, reason: Unready) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class Reading(NamedTuple):
+    """Figures, and the span of time they are true of."""
+
+    as_of_ms: int
+    window_ms: int
+    figures: Figures
+
+
+Done = Callable[[Verdict, bytes], None]
+"""Called with the verdict and, where accepted, the id."""
+
+_VERDICTS: Final = {
+    Outcome.KEPT: Verdict.ACCEPTED,
+    Outcome.REFUSED: Verdict.REFUSED,
+    Outcome.FAILED: Verdict.FAILED,
+}
+
+
+class Ledger:
+    """Joins store, commit and window. `now_ms` is the clock: milliseconds, rounded up."""
+
+    def __init__(
+        self,
+        store: Store,
+        shape: Shape,
+        identifiers: IdentifierSource,
+        now_ms: Callable[[], int],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self.shape = shape
+        self._store = store
+        self._identifiers = identifiers
+        self._now_ms = now_ms
+        self._on_failure = on_failure
+        self._statistics = Statistics(shape)
+        self._latest_ms = 0
+        self._blocked: Unready | None = Unready.STARTING
+        self._has_cleared_rows = True
+        self._commit: GroupCommit
+        self._maintenance: asyncio.Task[None]
+        self._maintenance_due = asyncio.Event()
+
+    async def open(self) -> None:
+        """Open the store and read the last window back. Raises StoreUnusable and StoreFailed."""
+        await self._store.open()
+        self._commit = GroupCommit(self._store, self._count, self._on_failure)
+        await self._commit.run(self._refill)
+        self._maintenance = asyncio.get_running_loop().create_task(self._maintain())
+
+    async def close(self) -> None:
+        """Keep what was submitted, then close the store. Nothing is taken from here on."""
+        self._blocked = Unready.DRAINING
+        self._maintenance.cancel()
+        await self._commit.close()
+        await self._store.close()
+
+    def submit(self, transaction: Transaction, done: Done) -> None:
+        """Take in one transaction; `done` is called once, at once or when it is durable and counted."""
+        now_ms = self._read_clock()
+        timestamp_ms = transaction.timestamp_ms
+        if timestamp_ms < now_ms - self.shape.window_ms:
+            done(Verdict.LATE, b"")
+        elif timestamp_ms > now_ms + self.shape.ahead_ms:
+            done(Verdict.AHEAD, b"")
+        elif self._blocked or self._commit.has_failed or self._commit.is_full:
+            done(Verdict.UNREADY, b"")
+        else:
+            identifier = self._identifiers.next(now_ms)
+            self._commit.submit(
+                Row(identifier, transaction),
+                lambda outcome: done(_VERDICTS[outcome], identifier),
+            )
+
+    def read(self, window_ms: int | None = None, currency: str | None = None) -> Reading:
+        """The figures of the newest `window_ms` (or the whole window), of one currency or all.
+
+        Raises NotReady while the window is being read back: no figure is better than a wrong one.
+        """
+        now_ms = self._read_clock()
+        if self._blocked in (Unready.STARTING, Unready.CLOCK_STEPPED):
+            raise NotReady(self._blocked)
+        if window_ms is None:
+            window_ms = self.shape.window_ms
+        return Reading(now_ms, window_ms, self._statistics.since(now_ms - window_ms, currency))
+
+    async def clear(self) -> None:
+        """Delete everything accepted so far, durably. Raises NotReady, StoreRefused, StoreFailed."""
+        if self._blocked:
+            raise NotReady(self._blocked)
+        await self._commit.run(self._clear)
+
+    def why_unready(self) -> Unready | None:
+        """Why a transaction would not be taken now; None where it would."""
+        self._read_clock()
+        if self._blocked:
+            return self._blocked
+        if self._commit.has_failed:
+            return Unready.STORE_FAILED
+        if self._commit.is_refusing:
+            return Unready.STORE_REFUSES
+        return Unready.OVERLOADED if self._commit.is_full else None
+
+    def _read_clock(self) -> int:
+        now_ms = self._now_ms()
+        if now_ms > self._latest_ms:
+            self._latest_ms = now_ms
+        elif self._latest_ms - now_ms > self._statistics.shape.rewind_ms and not self._blocked:
+            # The ring may have let go of what is inside the window once more.
+            log.warning("clock_stepped_back", by_ms=self._latest_ms - now_ms)
+            self._blocked = Unready.CLOCK_STEPPED
+            self._maintenance_due.set()
+        return now_ms
+
+    def _count(self, row: Row) -> None:
+        self._statistics.record(row.transaction)
+
+    async def _clear(self) -> None:
+        await self._store.clear()
+        self._statistics.clear()
+        self._has_cleared_rows = True
+        self._maintenance_due.set()
+
+    async def _refill(self) -> None:
+        now_ms = self._now_ms()
+        tallies = await self._store.tally(now_ms - self.shape.window_ms, now_ms + _REFILL_AHEAD_MS_MAX)
+        newest_ms = max((tally.timestamp_ms for tally in tallies), default=now_ms)
+        ahead_ms = max(self.shape.ahead_ms, newest_ms - now_ms)
+        self._statistics = Statistics(Shape.covering(self.shape.window_ms, ahead_ms))
+        for tally in tallies:
+            self._statistics.absorb(tally)
+        self._latest_ms = now_ms
+        if self._blocked in (Unready.STARTING, Unready.CLOCK_STEPPED):
+            self._blocked = None
+        log.info("window_read_back", transactions=sum(tally.summary.count for tally in tallies))
+
+    async def _purge(self) -> None:
+        self._has_cleared_rows = await self._store.purge(_PURGE_ROWS_MAX)
+
+    async def _maintain(self) -> None:
+        """What must happen between transactions, one thing after another, for as long as it takes."""
+        while True:
+            self._maintenance_due.clear()
+            has_more = False
+            try:
+                if self._blocked is Unready.CLOCK_STEPPED:
+                    await self._commit.run(self._refill)
+                elif self._commit.is_refusing:
+                    await self._commit.run(self._store.probe)
+                elif self._has_cleared_rows:
+                    await self._commit.run(self._purge)
+                    has_more = self._has_cleared_rows
+            except StoreRefused:
+                pass
+            except StoreFailed:
+                return
+            if not has_more:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_MAINTENANCE_SECONDS):
+                        await self._maintenance_due.wait()

@@ -1,0 +1,60 @@
+"""A window for each currency, merged where a question spans them.
+
+A transaction is written once, into its currency's window; the answer lists every currency anyway, so
+the overall figures are merged from what was read for it.
+"""
+
+from typing import NamedTuple
+
+from app.core.summary import EMPTY, Summary
+from app.core.transaction import Transaction
+from app.core.window import Shape, Window
+from app.store.base import Tally
+
+
+class Figures(NamedTuple):
+    """The answer to one question: all currencies together, and each that occurs."""
+
+    overall: Summary
+    by_currency: dict[str, Summary]
+
+
+class Statistics:
+    """Figures over the newest transactions, as counted so far."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self._windows: dict[str, Window] = {}
+
+    def record(self, transaction: Transaction) -> None:
+        """Count one transaction; one that the ring has moved past is in no window any more."""
+        self._window(transaction.currency).record(transaction.timestamp_ms, transaction.amount_units)
+
+    def absorb(self, tally: Tally) -> None:
+        """Count transactions that were summed up before."""
+        self._window(tally.currency).absorb(tally.timestamp_ms, tally.summary)
+
+    def clear(self) -> None:
+        """Count nothing."""
+        self._windows.clear()
+
+    def since(self, from_ms: int, currency: str | None = None) -> Figures:
+        """The figures over every transaction whose time is `from_ms` or later."""
+        if currency is None:
+            windows = self._windows
+        else:
+            window = self._windows.get(currency)
+            windows = {} if window is None else {currency: window}
+        overall, by_currency = EMPTY, {}
+        for code in sorted(windows):
+            summary = windows[code].since(from_ms)
+            if summary.count:
+                by_currency[code] = summary
+                overall = overall.merge(summary)
+        return Figures(overall, by_currency)
+
+    def _window(self, currency: str) -> Window:
+        window = self._windows.get(currency)
+        if window is None:
+            window = self._windows[currency] = Window(self.shape)
+        return window

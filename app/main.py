@@ -1,0 +1,64 @@
+"""The composition root: every part is built here, and handed what it needs."""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from starlette.types import ASGIApp
+
+from app.core.identifier import IdentifierSource
+from app.core.transaction import TransactionDecoder
+from app.core.window import Shape
+from app.ledger.ledger import Ledger
+from app.settings import Settings
+from app.store.base import MemoryStore, Store
+from app.store.sqlite import SQLiteStore
+from app.web.health import Health
+from app.web.ingest import Ingest
+from app.web.routes import build_router
+from app.web.stats import Stats
+from app.web.transactions import Transactions
+
+
+class Service(NamedTuple):
+    """The ledger, to be opened before and closed after, and the application in front of it."""
+
+    ledger: Ledger
+    application: ASGIApp
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since the epoch, rounded up: what happened by now is never in the future."""
+    return -(-time.time_ns() // 1_000_000)
+
+
+def build_service(
+    settings: Settings,
+    on_failure: Callable[[str], None],
+    now_ms: Callable[[], int] = wall_clock_ms,
+) -> Service:
+    """Build every part. `on_failure` is called with the reason when the store breaks."""
+    ledger = Ledger(
+        _build_store(settings),
+        Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms),
+        IdentifierSource(secrets.randbits(48)),
+        now_ms,
+        on_failure,
+    )
+    decoder = TransactionDecoder(
+        currencies=settings.currencies,
+        default_currency=settings.default_currency,
+        allow_negative=settings.allow_negative_amounts,
+    )
+    application = build_router(
+        Transactions(Ingest(decoder, ledger), ledger),
+        Stats(ledger, settings.currencies),
+        Health(ledger),
+    )
+    return Service(ledger, application)
+
+
+def _build_store(settings: Settings) -> Store:
+    path = settings.database_path
+    return MemoryStore() if path is None else SQLiteStore(path)

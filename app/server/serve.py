@@ -1,0 +1,130 @@
+"""One process: opens the ledger, then the door; shuts the door, then the ledger."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import structlog
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from app.main import build_service
+from app.server.logs import configure_logs
+from app.settings import Settings
+from app.store.base import StoreFailed, StoreRefused, StoreUnusable
+from app.web.protocol import Protocol
+
+EXIT_OK: Final = 0
+EXIT_FAILURE: Final = 1
+
+# Docker sends SIGKILL ten seconds after SIGTERM: answering and closing must both fit before it.
+_DRAIN_SECONDS: Final = 6
+_CLOSE_SECONDS: Final = 2.0
+
+_BACKLOG: Final = 2048
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal or a failure of the store; the exit status."""
+    configure_logs(settings.log_level)
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as error:
+        return _give_up(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, listener))
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> int:
+    log.info("starting", **_shown(settings))
+    failures: list[str] = []
+
+    def on_failure(reason: str) -> None:
+        failures.append(reason)
+        log.critical("store_failed", reason=reason)
+        server.should_exit = True
+
+    ledger, application = build_service(settings, on_failure)
+    server = _Server(_config(settings, application))
+    try:
+        await ledger.open()
+    except (StoreUnusable, StoreFailed, StoreRefused) as error:
+        return _give_up(str(error))
+    host, port = listener.getsockname()[:2]
+    log.info("serving", host=host, port=port)
+    await server.serve(sockets=[listener])
+    log.info("draining")
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await ledger.close()
+    except (TimeoutError, StoreFailed) as error:
+        failures.append(str(error) or "the store did not close in time")
+        log.critical("close_failed", reason=failures[-1])
+    log.info("stopped")
+    return EXIT_FAILURE if failures else EXIT_OK
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with signals that end it and leave the exit status to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn's own would raise the signal again, before the ledger is closed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        log_level="error",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the address before anything else, so that one that is in use stops the start at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _shown(settings: Settings) -> dict[str, object]:
+    return {
+        "database": settings.database_url,
+        "window_seconds": settings.window_seconds,
+        "late": settings.late.value,
+        "auth": settings.auth.value if settings.auth else "off (loopback only)",
+    }
+
+
+def _give_up(reason: str) -> int:
+    sys.stderr.write(f"millrace: {reason}\n")
+    return EXIT_FAILURE

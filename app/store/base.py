@@ -1,0 +1,109 @@
+"""The Store protocol, its errors, and MemoryStore, the simplest store that keeps it.
+
+One caller at a time: the ledger awaits each call before it makes the next, so a store needs no lock.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from app.core.summary import Summary
+from app.core.transaction import Transaction
+
+MEMORY_ROWS_MAX: Final = 100_000
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A transaction with the id it was given: 16 bytes, sorting by arrival."""
+
+    id: bytes
+    transaction: Transaction
+
+
+class Tally(NamedTuple):
+    """The summary of all rows of one currency and one millisecond."""
+
+    currency: str
+    timestamp_ms: int
+    summary: Summary
+
+
+class StoreRefused(Exception):
+    """Nothing of the call was kept and the store is intact: trying again later may succeed."""
+
+
+class StoreFailed(Exception):
+    """What is on disk is unknown. The store must not be used again before a restart."""
+
+
+class StoreUnusable(Exception):
+    """The store cannot be opened; the message tells an operator why, in one line."""
+
+
+class Store(Protocol):
+    """Append-only rows, oldest first, and one deletion of all of them.
+
+    Any call may raise StoreRefused or StoreFailed.
+    """
+
+    async def open(self) -> None:
+        """Make ready. Raises StoreUnusable."""
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        """Keep all rows, in order, or none; they are durable when this returns."""
+
+    async def clear(self) -> None:
+        """Forget every row appended so far, durably and at once; `purge` gives back the space."""
+
+    async def purge(self, rows_max: int) -> bool:
+        """Give back the space of some cleared rows; whether there are more."""
+
+    async def probe(self) -> None:
+        """Write something durably and change nothing: whether an append would find room."""
+
+    async def tally(self, from_ms: int, to_ms: int) -> Sequence[Tally]:
+        """Sum up the rows with a timestamp from `from_ms` to `to_ms`, both included."""
+
+    async def close(self) -> None:
+        """Leave everything in order; the last call."""
+
+
+class MemoryStore:
+    """Keeps the newest rows for as long as the process lives."""
+
+    def __init__(self, rows_max: int = MEMORY_ROWS_MAX) -> None:
+        self._rows: deque[Row] = deque(maxlen=rows_max)
+
+    async def open(self) -> None:
+        """Nothing to make ready."""
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        """Keep the rows; beyond the bound, the oldest make way."""
+        self._rows.extend(rows)
+
+    async def clear(self) -> None:
+        """Forget every row."""
+        self._rows.clear()
+
+    async def purge(self, rows_max: int) -> bool:
+        """Nothing is left to give back."""
+        return False
+
+    async def probe(self) -> None:
+        """There is always room."""
+
+    async def tally(self, from_ms: int, to_ms: int) -> Sequence[Tally]:
+        """Sum up the rows of a span of time."""
+        summaries: dict[tuple[str, int], Summary] = {}
+        for row in self._rows:
+            transaction = row.transaction
+            if from_ms <= transaction.timestamp_ms <= to_ms:
+                key = transaction.currency, transaction.timestamp_ms
+                one = Summary.of(transaction.amount_units)
+                summaries[key] = summaries[key].merge(one) if key in summaries else one
+        return [Tally(*key, summary) for key, summary in summaries.items()]
+
+    async def close(self) -> None:
+        """The rows go with the process."""

@@ -1,0 +1,22 @@
+-- Transactions are appended and never changed.
+
+CREATE TABLE transactions (
+    seq          INTEGER PRIMARY KEY,  -- order of arrival; never used twice
+    id           BLOB    NOT NULL,     -- UUID version 7, 16 bytes
+    epoch        INTEGER NOT NULL,     -- the deletion epoch it arrived in; another is as good as gone
+    amount_units INTEGER NOT NULL,     -- 10^-8 of the currency's main unit
+    currency     TEXT    NOT NULL,
+    timestamp_ms INTEGER NOT NULL,     -- when it happened, since the Unix epoch, UTC
+    user_id      TEXT
+) STRICT;
+
+-- The start reads the last window back by this.
+CREATE INDEX transactions_timestamp ON transactions (timestamp_ms);
+
+-- One row. DELETE /transactions raises the epoch, whatever the number of rows; they go later.
+CREATE TABLE ledger (
+    epoch       INTEGER NOT NULL,
+    cleared_seq INTEGER NOT NULL       -- every row up to this one was cleared
+) STRICT;
+
+INSERT INTO ledger VALUES (0, 0);

@@ -1,0 +1,262 @@
+"""The embedded store: one SQLite file, one connection, synced before an append returns.
+
+Rows are inserted on the event loop, where that is a matter of memory, and committed in a thread of
+the store's own, where the disk may take its time: the interpreter's lock changes hands once a commit
+instead of once a row, and a slow disk never stops the loop.
+
+An error while writing leaves the transaction rolled back (StoreRefused when the disk is full). Any
+other error, of a sync above all, leaves unknown what the disk holds: SQLite would go on committing
+after it, so the store refuses to (StoreFailed).
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+import apsw
+
+from app.core.summary import Summary
+from app.store import migrations
+from app.store.base import Row, StoreFailed, StoreRefused, StoreUnusable, Tally
+from app.store.worker import Worker
+
+Result = TypeVar("Result")
+
+# Earlier ones can corrupt a database on a WAL reset: https://sqlite.org/wal.html#walresetbug
+_SQLITE_VERSION_MIN: Final = (3, 51, 3)
+
+# The WAL is copied back once it holds 16 MiB: seldom enough not to be felt, soon enough to start fast.
+_WAL_PAGES_MAX: Final = 4096
+_CACHE_KIB: Final = 32_768
+
+_PRAGMAS: Final = f"""
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA wal_autocheckpoint = 0;
+    PRAGMA cache_size = -{_CACHE_KIB};
+    PRAGMA cache_spill = OFF;
+    PRAGMA temp_store = MEMORY;
+"""
+
+_APPLIED: Final = """
+    CREATE TABLE IF NOT EXISTS migrations (
+        version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL
+    ) STRICT;
+    SELECT version, checksum FROM migrations ORDER BY version;
+"""
+
+_INSERT: Final = """
+    INSERT INTO transactions (seq, id, epoch, amount_units, currency, timestamp_ms, user_id)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+# A sum of amounts may pass 64 bits, where SQLite's sum() fails; the sums of their halves do not.
+_TALLY: Final = """
+    SELECT currency, timestamp_ms, count(*), sum(amount_units >> 32), sum(amount_units & 0xffffffff),
+           min(amount_units), max(amount_units)
+    FROM transactions
+    WHERE timestamp_ms BETWEEN ? AND ? AND epoch = ?
+    GROUP BY timestamp_ms, currency
+"""
+
+_PURGE: Final = """
+    DELETE FROM transactions WHERE seq IN
+        (SELECT seq FROM transactions WHERE seq <= (SELECT cleared_seq FROM ledger) ORDER BY seq LIMIT ?)
+"""
+
+
+class SQLiteStore:
+    """Keeps rows in the file at `path`, which is made with its directory if need be."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._worker = Worker("sqlite")
+        self._connection: apsw.Connection
+        self._lock_file = -1
+        self._epoch = 0
+        self._last_seq = 0
+        self._wal_pages = 0
+        self._has_failed = False
+
+    async def open(self) -> None:
+        """Open or make the database and bring its schema up to date. Raises StoreUnusable."""
+        await self._worker.run(self._open)
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        """Commit the rows; when this returns they have been synced to the disk."""
+        first_seq, epoch = self._last_seq + 1, self._epoch
+
+        def insert() -> None:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(
+                _INSERT,
+                (
+                    (
+                        seq,
+                        row.id,
+                        epoch,
+                        fact.amount_units,
+                        fact.currency,
+                        fact.timestamp_ms,
+                        fact.user_id,
+                    )
+                    for seq, row in enumerate(rows, first_seq)
+                    for fact in (row.transaction,)
+                ),
+            )
+
+        self._guard(insert)
+        await self._worker.run(self._commit)
+        self._last_seq += len(rows)
+
+    async def clear(self) -> None:
+        """Raise the deletion epoch: constant time, whatever the number of rows."""
+        await self._write("UPDATE ledger SET epoch = epoch + 1, cleared_seq = ?", (self._last_seq,))
+        self._epoch += 1
+
+    async def purge(self, rows_max: int) -> bool:
+        """Delete some of the rows of earlier epochs; whether there are more."""
+        return await self._write(_PURGE, (rows_max,)) == rows_max
+
+    async def probe(self) -> None:
+        """Write the ledger's one row as it is."""
+        await self._write("UPDATE ledger SET epoch = epoch", ())
+
+    async def tally(self, from_ms: int, to_ms: int) -> Sequence[Tally]:
+        """Sum up the rows of a span of time, in the database."""
+
+        def tally() -> Sequence[Tally]:
+            found = self._connection.execute(_TALLY, (from_ms, to_ms, self._epoch))
+            return [
+                Tally(currency, timestamp_ms, Summary(count, (high << 32) + low, lowest, highest))
+                for currency, timestamp_ms, count, high, low, lowest, highest in found
+            ]
+
+        return await self._worker.run(lambda: self._guard(tally))
+
+    async def close(self) -> None:
+        """Copy the WAL back and close, so that the next start has nothing to recover."""
+        try:
+            await self._worker.run(self._close)
+        finally:
+            self._worker.stop()
+
+    async def _write(self, statement: str, parameters: tuple[int, ...]) -> int:
+        """Run one statement as a transaction, wholly in the thread; the number of rows it changed."""
+
+        def write() -> int:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(statement, parameters)
+            return self._connection.changes()
+
+        def transaction() -> int:
+            changes = self._guard(write)
+            self._commit()
+            return changes
+
+        return await self._worker.run(transaction)
+
+    def _commit(self) -> None:
+        self._guard(lambda: self._connection.execute("COMMIT"))
+        # Rows are durable from here on. SQLite ignores errors of the checkpoints it makes by itself,
+        # and one of them may be a failed sync: so the store makes them, and looks.
+        if self._wal_pages >= _WAL_PAGES_MAX:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _checkpoint(self, mode: int) -> None:
+        try:
+            self._connection.wal_checkpoint(mode=mode)
+        except (apsw.FullError, apsw.BusyError):
+            pass  # The rows are in the WAL; a later checkpoint will find room or the lock free.
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def _guard(self, call: Callable[[], Result]) -> Result:
+        """Run a database call, leaving no transaction open behind an error."""
+        if self._has_failed:
+            raise StoreFailed("the store has failed before")
+        try:
+            return call()
+        except (apsw.FullError, apsw.BusyError) as error:
+            self._roll_back()
+            raise StoreRefused(str(error)) from error
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: apsw.Error) -> StoreFailed:
+        self._has_failed = True
+        return StoreFailed(f"SQLite: {error}")
+
+    def _open(self) -> None:
+        version = tuple(map(int, apsw.sqlite_lib_version().split(".")))
+        if version < _SQLITE_VERSION_MIN:
+            raise StoreUnusable(f"SQLite {apsw.sqlite_lib_version()} has a known WAL corruption bug")
+        try:
+            _make_directory(self._path.parent)
+            self._lock_file = _lock(self._path.with_name(self._path.name + "-lock"))
+            self._connection = apsw.Connection(str(self._path))
+            self._connection.execute(_PRAGMAS)
+            self._connection.set_wal_hook(self._note_wal_pages)
+            self._migrate()
+            self._epoch, cleared_seq, last_seq = self._connection.execute(
+                "SELECT epoch, cleared_seq, (SELECT coalesce(max(seq), 0) FROM transactions) FROM ledger"
+            ).get
+            self._last_seq = max(cleared_seq, last_seq)
+        except (OSError, apsw.Error, migrations.MigrationError) as error:
+            raise StoreUnusable(f"cannot use {self._path}: {error}") from error
+
+    def _migrate(self) -> None:
+        with self._connection:
+            applied = {
+                cast(int, version): str(checksum)
+                for version, checksum in self._connection.execute(_APPLIED).fetchall()
+            }
+            for migration in migrations.pending(migrations.load("sqlite"), applied):
+                self._connection.execute(migration.sql)
+                self._connection.execute(
+                    "INSERT INTO migrations VALUES (?, ?, ?)",
+                    (migration.version, migration.name, migration.checksum),
+                )
+
+    def _note_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _close(self) -> None:
+        if self._has_failed:
+            return  # To close is to write once more; the process is about to end anyway.
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._connection.close()
+        os.close(self._lock_file)
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a directory whose own entry survives a power loss, as the rows in it are to."""
+    if not directory.exists():
+        _make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        parent = os.open(directory.parent, os.O_RDONLY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+
+
+def _lock(path: Path) -> int:
+    """Keep a second process off the database: two rings over one file would both be wrong."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise StoreUnusable(f"{path.name.removesuffix('-lock')} is in use by another process") from None
+    return file

@@ -1,0 +1,1 @@
+"""How one enters: HTTP in, HTTP out. Translates, and decides nothing; sees no store."""

@@ -1,0 +1,105 @@
+"""An Answer is a whole response: what both a route and the protocol itself can write.
+
+Errors are problem details (RFC 9457) with a stable `code`.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from app.core.transaction import FieldError
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+RETRY_AFTER_SECONDS: Final = 1
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Status, headers and body of a response, ready to be written."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+class Code(StrEnum):
+    """What went wrong, in a word that clients may rely on."""
+
+    MALFORMED_REQUEST = "malformed_request"
+    MALFORMED_BODY = "malformed_body"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    INVALID_FIELD = "invalid_field"
+    INVALID_PARAMETER = "invalid_parameter"
+    TIMESTAMP_AHEAD = "timestamp_ahead"
+    NOT_READY = "not_ready"
+    STORE_REFUSED = "store_refused"
+    STORE_FAILED = "store_failed"
+    INTERNAL_ERROR = "internal_error"
+
+
+class _ProblemDetails(msgspec.Struct, omit_defaults=True):
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: Sequence[FieldError] = ()
+
+
+class Problem(Exception):
+    """Ends the handling of a request with an answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def json_answer(status: int, body: bytes) -> Answer:
+    """An answer whose body is JSON already."""
+    return Answer(
+        status,
+        ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))),
+        body,
+    )
+
+
+def problem(
+    status: HTTPStatus,
+    code: Code,
+    detail: str,
+    errors: Sequence[FieldError] = (),
+    headers: Headers = (),
+) -> Answer:
+    """An error in the one form all errors have."""
+    body = msgspec.json.encode(_ProblemDetails(status.phrase, status, code.value, detail, errors))
+    return Answer(
+        status,
+        (
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(body)),
+            *headers,
+        ),
+        body,
+    )
+
+
+def unavailable(code: Code, detail: str) -> Answer:
+    """503: the same request may succeed when it is sent again a little later."""
+    return problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        code,
+        detail,
+        headers=((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),),
+    )
+
+
+INTERNAL_ERROR: Final = problem(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    Code.INTERNAL_ERROR,
+    "The request could not be handled; the log has the reason under its request id",
+)

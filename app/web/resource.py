@@ -1,0 +1,86 @@
+"""A Resource is the ASGI application of one path: it finds the handler and writes its answer.
+
+A handler is an async function of the ASGI scope and receive. It returns an Answer or raises Problem;
+whatever else it raises becomes a 500 that tells the caller nothing but where to look.
+"""
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from app.web.answers import INTERNAL_ERROR, Answer, Code, Problem, problem
+from app.web.body import Disconnected
+
+_SANE_REQUEST_ID: Final = re.compile(rb"[!-~]{1,64}")
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+Handler = Callable[[Scope, Receive], Awaitable[Answer]]
+
+
+class Resource:
+    """Answers the methods it has handlers for, and 405 to the others."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = dict(handlers)
+        if "GET" in handlers:
+            # The server leaves out the body of an answer to HEAD.
+            self._handlers["HEAD"] = handlers["GET"]
+        self._method_not_allowed = problem(
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            Code.METHOD_NOT_ALLOWED,
+            "This path does not have that method",
+            headers=((b"allow", ", ".join(self._handlers).encode()),),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        request_id = _sane_request_id(scope)
+        handler = self._handlers.get(scope["method"])
+        try:
+            answer = self._method_not_allowed if handler is None else await handler(scope, receive)
+        except Problem as refusal:
+            answer = refusal.answer
+        except Disconnected:
+            return
+        except Exception:
+            request_id = request_id or make_request_id()
+            log.exception("request_failed", path=scope["path"], request_id=request_id.decode())
+            answer = INTERNAL_ERROR
+        await _respond(send, answer, request_id)
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """The ASGI application of every path that does not exist."""
+    await _respond(send, _NOT_FOUND, _sane_request_id(scope))
+
+
+def make_request_id() -> bytes:
+    """An id for a request whose caller sent none."""
+    return uuid.uuid4().hex.encode()
+
+
+def _sane_request_id(scope: Scope) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_REQUEST_ID.fullmatch(value):
+            return bytes(value)
+    return None
+
+
+async def _respond(send: Send, answer: Answer, request_id: bytes | None) -> None:
+    """Write an answer with the caller's request id; an error has one in any case."""
+    headers = answer.headers
+    if request_id is None and answer.status >= HTTPStatus.BAD_REQUEST:
+        request_id = make_request_id()
+    if request_id is not None:
+        headers = (*headers, (b"x-request-id", request_id))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+_NOT_FOUND: Final = problem(HTTPStatus.NOT_FOUND, Code.NOT_FOUND, "There is nothing at this path")
