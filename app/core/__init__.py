@@ -1,1 +1,1 @@
-"""The ground floor: values and the window. No I/O, no clock, no asyncio; time comes in as an argument."""
+"""The ground floor: values and the window. No I/O, clock or asyncio; time comes in as an argument."""
