@@ -52,7 +52,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         server.should_exit = True
 
     ledger, application = build_service(settings, on_failure)
-    server = _Server(_config(settings, application))
+    server = _Server(server_config(settings, application))
     try:
         await ledger.open()
     except (StoreUnusable, StoreFailed, StoreRefused) as error:
@@ -83,7 +83,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
+def server_config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
+    """uvicorn, set for throughput: what it does for each request beyond our answer is left out."""
     return uvicorn.Config(
         application,
         loop="uvloop",

@@ -1,0 +1,167 @@
+"""One suite over every store: what the ledger may rely on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.core.money import UNITS_MAX
+from app.core.summary import Summary
+from app.core.transaction import Transaction
+from app.store.base import MemoryStore, Row, Store, Tally
+from app.store.sqlite import SQLiteStore
+
+Opener = Callable[[Path], Store]
+
+STORES = [
+    pytest.param(lambda path: MemoryStore(), id="memory"),
+    pytest.param(lambda path: SQLiteStore(path / "ledger.db"), id="sqlite"),
+]
+
+
+def row(number: int, timestamp_ms: int = 1000, amount_units: int = 1, currency: str = "EUR") -> Row:
+    transaction = Transaction(amount_units, timestamp_ms, currency, f"user {number}")
+    return Row(number.to_bytes(16, "big"), transaction)
+
+
+@asynccontextmanager
+async def opened(store: Store) -> AsyncIterator[Store]:
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def with_store(opener: Opener, path: Path, body: Callable[[Store], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with opened(opener(path)) as store:
+            await body(store)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_a_new_store_holds_nothing(opener: Opener, tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        assert list(await store.tally(0, 10**15)) == []
+
+    with_store(opener, tmp_path, body)
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_rows_are_summed_up_by_currency_and_millisecond(opener: Opener, tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        await store.append([row(1, 1000, 5), row(2, 1000, -7), row(3, 1001, 1)])
+        await store.append([row(4, 1000, 9, "JPY")])
+        assert set(await store.tally(0, 2000)) == {
+            Tally("EUR", 1000, Summary(2, -2, -7, 5)),
+            Tally("EUR", 1001, Summary.of(1)),
+            Tally("JPY", 1000, Summary.of(9)),
+        }
+
+    with_store(opener, tmp_path, body)
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_both_ends_of_a_span_are_included(opener: Opener, tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        await store.append([row(number, number) for number in range(10)])
+        tallies = await store.tally(3, 6)
+        assert sorted(tally.timestamp_ms for tally in tallies) == [3, 4, 5, 6]
+
+    with_store(opener, tmp_path, body)
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_sums_past_64_bits_are_exact(opener: Opener, tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        await store.append([row(number, 1000, UNITS_MAX) for number in range(7)])
+        await store.append([row(number, 1001, -UNITS_MAX) for number in range(7)])
+        assert {tally.summary.sum_units for tally in await store.tally(1000, 1001)} == {
+            7 * UNITS_MAX,
+            -7 * UNITS_MAX,
+        }
+
+    with_store(opener, tmp_path, body)
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_clearing_forgets_what_was_appended_and_keeps_what_comes_after(
+    opener: Opener, tmp_path: Path
+) -> None:
+    async def body(store: Store) -> None:
+        await store.append([row(1)])
+        await store.clear()
+        assert list(await store.tally(0, 2000)) == []
+        await store.append([row(2, amount_units=3)])
+        assert list(await store.tally(0, 2000)) == [Tally("EUR", 1000, Summary.of(3))]
+
+    with_store(opener, tmp_path, body)
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_purging_in_steps_ends_and_takes_nothing_that_counts(opener: Opener, tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        await store.append([row(number) for number in range(25)])
+        await store.clear()
+        await store.append([row(99, amount_units=3)])
+        steps = 0
+        while await store.purge(10):
+            steps += 1
+        assert steps <= 2
+        assert list(await store.tally(0, 2000)) == [Tally("EUR", 1000, Summary.of(3))]
+
+    with_store(opener, tmp_path, body)
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_a_probe_changes_nothing(opener: Opener, tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        await store.append([row(1)])
+        await store.probe()
+        assert list(await store.tally(0, 2000)) == [Tally("EUR", 1000, Summary.of(1))]
+
+    with_store(opener, tmp_path, body)
+
+
+Facts = st.tuples(
+    st.integers(0, 50), st.integers(-UNITS_MAX, UNITS_MAX), st.sampled_from(["EUR", "USD", "JPY"])
+)
+
+
+@pytest.mark.parametrize("opener", STORES)
+@given(batches=st.lists(st.lists(Facts, min_size=1, max_size=8), max_size=5), cut=st.integers(0, 50))
+@settings(max_examples=20, deadline=None)
+def test_a_tally_is_that_of_the_rows_added_up_one_by_one(
+    opener: Opener,
+    batches: list[list[tuple[int, int, str]]],
+    cut: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    expected: dict[tuple[str, int], Summary] = {}
+    for timestamp_ms, amount_units, currency in (fact for batch in batches for fact in batch):
+        if timestamp_ms >= cut:
+            key, one = (currency, timestamp_ms), Summary.of(amount_units)
+            expected[key] = expected[key].merge(one) if key in expected else one
+
+    async def body(store: Store) -> None:
+        for batch in batches:
+            await store.append([row(1, *fact) for fact in batch])
+        tallies = await store.tally(cut, 50)
+        assert {(t.currency, t.timestamp_ms): t.summary for t in tallies} == expected
+
+    with_store(opener, tmp_path_factory.mktemp("store"), body)
+
+
+def test_memory_keeps_the_newest_rows_and_no_more() -> None:
+    async def main() -> None:
+        store = MemoryStore(rows_max=3)
+        await store.append([row(number, number) for number in range(5)])
+        assert sorted(tally.timestamp_ms for tally in await store.tally(0, 9)) == [2, 3, 4]
+
+    asyncio.run(main())

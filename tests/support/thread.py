@@ -1,0 +1,75 @@
+"""The service in a thread, on a real socket, with a clock that the test holds."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import httpx
+import msgspec
+import uvicorn
+
+from app.ledger.ledger import Ledger
+from app.main import build_service
+from app.server.serve import server_config
+from app.settings import Settings
+
+WAIT_SECONDS = 30.0
+
+
+class Clock:
+    """A wall clock that stands until it is told to move."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class ServiceThread(msgspec.Struct):
+    """A running service: a client of it, its clock, and the parts a test may need to break."""
+
+    client: httpx.Client
+    address: tuple[str, int]
+    clock: Clock
+    ledger: Ledger
+    failures: list[str]
+
+
+@contextmanager
+def serve(settings: Settings, clock: Clock) -> Iterator[ServiceThread]:
+    """Run the service for as long as the context lasts."""
+    ready: Future[tuple[Ledger, uvicorn.Server]] = Future()
+    failures: list[str] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def run() -> None:
+        service = build_service(settings, failures.append, clock)
+        await service.ledger.open()
+        server = uvicorn.Server(server_config(settings, service.application))
+        ready.set_result((service.ledger, server))
+        await server.serve(sockets=[listener])
+        await service.ledger.close()
+
+    def main() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as error:
+            if not ready.done():
+                ready.set_exception(error)
+            raise
+
+    thread = threading.Thread(target=main)
+    address = listener.getsockname()
+    thread.start()
+    ledger, server = ready.result(WAIT_SECONDS)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{address[1]}", timeout=WAIT_SECONDS) as client:
+            yield ServiceThread(client, address, clock, ledger, failures)
+    finally:
+        server.should_exit = True
+        thread.join(WAIT_SECONDS)
+    assert not thread.is_alive()
