@@ -211,10 +211,11 @@ def test_a_full_disk_refuses_the_batch_whole_and_takes_the_next_when_there_is_ro
 
 
 def test_a_sync_that_fails_in_a_checkpoint_is_not_overlooked(
-    tmp_path: Path, disk: type[FaultyDisk]
+    tmp_path: Path, disk: type[FaultyDisk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.store.sqlite._WAL_PAGES_MAX", 1)
+
     async def body(store: SQLiteStore) -> None:
-        store._wal_pages = 10**6
         # The first sync is the commit's, the next ones are the checkpoint's.
         disk.fail("sync", 2, apsw.IOError)
         with pytest.raises(StoreFailed):

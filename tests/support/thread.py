@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import httpx
 import msgspec
 import uvicorn
+import uvloop
 
 from app.ledger.ledger import Ledger
 from app.main import build_service
@@ -56,7 +57,8 @@ def serve(settings: Settings, clock: Clock) -> Iterator[ServiceThread]:
 
     def main() -> None:
         try:
-            asyncio.run(run())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(run())
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(error)

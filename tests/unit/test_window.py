@@ -88,7 +88,6 @@ def test_every_answer_is_that_of_a_filtered_list(shape: Shape, seed: int) -> Non
     assert play(shape, seed, operations=400) == 0
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_quarter_of_a_million_operations_on_each_shape_differ_nowhere(shape: Shape) -> None:
     mismatches = sum(play(shape, seed, operations=5000) for seed in range(50))

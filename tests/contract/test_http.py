@@ -1,0 +1,398 @@
+"""The contract as a client sees it: over a real socket, with a clock that stands still."""
+
+import json
+import socket
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from tests.support.thread import Clock, ServiceThread, serve
+
+NOW_MS = 1_767_323_045_678
+NOW = "2026-01-02T03:04:05.678Z"
+WINDOW_MS = 60_000
+
+OPEN = Settings(database_url="memory://")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[ServiceThread]:
+    with serve(OPEN, Clock(NOW_MS)) as service:
+        yield service
+
+
+@pytest.fixture
+def service(running: ServiceThread) -> ServiceThread:
+    """The service with nothing in it."""
+    assert running.client.delete("/transactions").status_code == 204
+    return running
+
+
+def post(service: ServiceThread, **fields: object) -> httpx.Response:
+    fields = {"amount": 1, "timestamp": NOW_MS, **fields}
+    return service.client.post("/transactions", json=fields)
+
+
+def stats(service: ServiceThread, query: str = "") -> dict[str, Any]:
+    answer = service.client.get(f"/stats{query}")
+    assert answer.status_code == 200, answer.text
+    figures: dict[str, Any] = answer.json()
+    return figures
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"]
+    details: dict[str, Any] = answer.json()
+    assert details["status"] == status
+    assert details["code"] == code
+    assert details["title"]
+    assert details["detail"]
+    return details
+
+
+def test_a_transaction_is_answered_with_its_id(service: ServiceThread) -> None:
+    answer = post(service)
+    assert answer.status_code == 201
+    assert answer.headers["content-type"] == "application/json"
+    assert list(answer.json()) == ["id"]
+    assert uuid.UUID(answer.json()["id"]).version == 7
+
+
+def test_ids_sort_by_arrival(service: ServiceThread) -> None:
+    ids = [post(service).json()["id"] for _ in range(100)]
+    assert ids == sorted(set(ids))
+
+
+def test_what_was_acknowledged_is_counted(service: ServiceThread) -> None:
+    post(service, amount=1.25)
+    assert stats(service)["count"] == 1
+
+
+def test_statistics_are_spelled_as_the_contract_spells_them(service: ServiceThread) -> None:
+    for amount in (50, 200, *[93.75] * 8):
+        post(service, amount=amount, currency="EUR")
+    assert service.client.get("/stats").text == (
+        '{"sum":1000.00,"avg":100.00,"max":200.00,"min":50.00,"count":10,'
+        f'"window_seconds":60,"resolution_ms":1,"as_of":"{NOW}",'
+        '"by_currency":{"EUR":{"sum":1000.00,"avg":100.00,"max":200.00,"min":50.00,"count":10}}}'
+    )
+
+
+def test_nothing_in_the_window_is_all_zeros(service: ServiceThread) -> None:
+    assert service.client.get("/stats").text == (
+        '{"sum":0.00,"avg":0.00,"max":0.00,"min":0.00,"count":0,'
+        f'"window_seconds":60,"resolution_ms":1,"as_of":"{NOW}","by_currency":{{}}}}'
+    )
+
+
+def test_statistics_is_another_name_of_stats(service: ServiceThread) -> None:
+    post(service)
+    assert service.client.get("/statistics").content == service.client.get("/stats").content
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        ("0.1", "0.10"),
+        ("92233720368.54775807", "92233720368.54775807"),
+        ("1e-8", "0.00000001"),
+        ('"7.5"', "7.50"),
+        ("0", "0.00"),
+        ("-0.00", "0.00"),
+        ("12.30", "12.30"),
+    ],
+)
+def test_amounts_come_out_as_exact_as_they_went_in(
+    service: ServiceThread, amount: str, shown: str
+) -> None:
+    body = f'{{"amount":{amount},"timestamp":{NOW_MS}}}'
+    assert service.client.post("/transactions", content=body).status_code == 201
+    assert f'"sum":{shown},"avg":{shown},' in service.client.get("/stats").text
+
+
+def test_the_average_is_rounded_to_eight_digits_away_from_zero_on_a_tie(
+    service: ServiceThread,
+) -> None:
+    for amount in ("0.00000001", "0.00000002"):
+        post(service, amount=amount)
+    assert '"avg":0.00000002' in service.client.get("/stats").text
+
+
+def test_overall_figures_mix_currencies_and_by_currency_never_does(service: ServiceThread) -> None:
+    post(service, amount=1, currency="EUR")
+    post(service, amount=3, currency="JPY")
+    post(service, amount=5)
+    figures = stats(service)
+    assert (figures["sum"], figures["min"], figures["max"], figures["count"]) == (9, 1, 5, 3)
+    assert {code: each["sum"] for code, each in figures["by_currency"].items()} == {
+        "EUR": 1,
+        "JPY": 3,
+        "USD": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "status", "counted"),
+    [
+        pytest.param(0, 201, 1, id="now"),
+        pytest.param(WINDOW_MS, 201, 1, id="exactly as old as the window"),
+        pytest.param(WINDOW_MS + 1, 204, 0, id="a millisecond older"),
+        pytest.param(10**10, 204, 0, id="months old"),
+        pytest.param(-1000, 201, 1, id="as far ahead as is allowed"),
+        pytest.param(-1001, 422, 0, id="a millisecond further ahead"),
+    ],
+)
+def test_time_decides_what_is_taken(
+    service: ServiceThread, age_ms: int, status: int, counted: int
+) -> None:
+    answer = post(service, timestamp=NOW_MS - age_ms)
+    assert answer.status_code == status
+    assert stats(service)["count"] == counted
+    if status == 204:
+        assert answer.content == b""
+    if status == 422:
+        details = assert_problem(answer, 422, "timestamp_ahead")
+        assert details["errors"][0]["pointer"] == "/timestamp"
+
+
+def test_a_transaction_leaves_the_window_on_the_millisecond() -> None:
+    with serve(OPEN, Clock(NOW_MS)) as service:
+        post(service, timestamp=NOW_MS)
+        service.clock.now_ms = NOW_MS + WINDOW_MS
+        assert stats(service)["count"] == 1
+        service.clock.now_ms += 1
+        assert stats(service)["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("window", "seconds", "count"),
+    [
+        ("250ms", 0.25, 1),
+        ("10s", 10, 2),
+        ("1m", 60, 3),
+        ("30", 30, 2),
+        ("10.001s", 10.001, 2),
+        ("0.25", 0.25, 1),
+        ("1ms", 0.001, 1),
+    ],
+)
+def test_a_part_of_the_window_can_be_asked_for(
+    service: ServiceThread, window: str, seconds: float, count: int
+) -> None:
+    for age_ms in (0, 10_000, 60_000):
+        post(service, timestamp=NOW_MS - age_ms)
+    figures = stats(service, f"?window={window}")
+    assert (figures["window_seconds"], figures["count"]) == (seconds, count)
+
+
+def test_one_currency_can_be_asked_for(service: ServiceThread) -> None:
+    post(service, amount=1, currency="EUR")
+    post(service, amount=3, currency="JPY")
+    figures = stats(service, "?currency=EUR&window=1s")
+    assert figures["sum"] == 1
+    assert list(figures["by_currency"]) == ["EUR"]
+    assert stats(service, "?currency=CHF")["by_currency"] == {}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "window=",
+        "window=0",
+        "window=0ms",
+        "window=61s",
+        "window=-1s",
+        "window=1d",
+        "window=10 s",
+        "window=1e1",
+        "window=0.0001",
+        "window=%D9%A1",
+        "window=1s%0A",
+        "window=1s&window=2s",
+        "currency=eur",
+        "currency=",
+        "currency=XYZ",
+        "windw=10s",
+        "user_id=7",
+    ],
+)
+def test_a_wrong_question_is_refused_and_says_which_part(service: ServiceThread, query: str) -> None:
+    details = assert_problem(service.client.get(f"/stats?{query}"), 422, "invalid_parameter")
+    assert details["errors"][0]["pointer"] == "/" + query.split("=")[0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'"Hello"', b"null", b'{"amount":1,"timestamp":1,"x":"\xff"}', b"[" * 60_000],
+)
+def test_what_is_no_json_object_in_utf_8_is_400(service: ServiceThread, body: bytes) -> None:
+    assert_problem(service.client.post("/transactions", content=body), 400, "malformed_body")
+
+
+def test_every_wrong_field_is_named(service: ServiceThread) -> None:
+    answer = post(service, amount="NaN", timestamp="yesterday", currency="usd", user_id="")
+    details = assert_problem(answer, 422, "invalid_field")
+    assert [error["pointer"] for error in details["errors"]] == [
+        "/amount",
+        "/timestamp",
+        "/currency",
+        "/user_id",
+    ]
+
+
+def test_a_refused_transaction_is_not_counted(service: ServiceThread) -> None:
+    assert post(service, amount=-1).status_code == 422
+    assert stats(service)["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 201),
+        ("application/json; charset=utf-8", 201),
+        ("Application/JSON", 201),
+        ("application/vnd.api+json", 201),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/jsonp", 415),
+        ("", 415),
+    ],
+)
+def test_a_content_type_that_is_present_must_be_json(
+    service: ServiceThread, content_type: str, status: int
+) -> None:
+    body = json.dumps({"amount": 1, "timestamp": NOW_MS})
+    headers = {"content-type": content_type}
+    answer = service.client.post("/transactions", content=body, headers=headers)
+    assert answer.status_code == status
+    if status == 415:
+        assert_problem(answer, 415, "unsupported_media_type")
+
+
+def test_a_body_of_64_kib_is_taken_and_a_byte_more_is_not(service: ServiceThread) -> None:
+    body = json.dumps({"amount": 1, "timestamp": NOW_MS}).encode()
+    whole = body + b" " * (65_536 - len(body))
+    assert service.client.post("/transactions", content=whole).status_code == 201
+    answer = service.client.post("/transactions", content=whole + b" ")
+    assert_problem(answer, 413, "body_too_large")
+    assert answer.headers["connection"] == "close"
+
+
+def test_a_body_sent_in_chunks_has_the_same_bound(service: ServiceThread) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b'{"amount":1,"timestamp":'
+        yield b"%d}" % NOW_MS
+
+    assert service.client.post("/transactions", content=chunks()).status_code == 201
+    answer = service.client.post("/transactions", content=iter([b" " * 50_000] * 2))
+    assert_problem(answer, 413, "body_too_large")
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/stats/", "/transactions/", "/Health", "//stats"])
+def test_a_path_that_does_not_exist_is_404(service: ServiceThread, path: str) -> None:
+    assert_problem(service.client.get(str(service.client.base_url) + path), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/transactions", "POST, DELETE"),
+        ("GET", "/transactions", "POST, DELETE"),
+        ("POST", "/stats", "GET, HEAD"),
+        ("DELETE", "/statistics", "GET, HEAD"),
+        ("POST", "/health", "GET, HEAD"),
+        ("BREW", "/stats", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_have_is_405(
+    service: ServiceThread, method: str, path: str, allow: str
+) -> None:
+    if method == "BREW":
+        # No method the parser knows: refused before there is a path.
+        assert_problem(service.client.request(method, path), 400, "malformed_request")
+        return
+    answer = service.client.request(method, path)
+    assert_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == allow
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
+def test_probes_answer_ok(service: ServiceThread, path: str) -> None:
+    answer = service.client.get(path)
+    assert (answer.status_code, answer.content) == (200, b'{"status":"ok"}')
+
+
+def test_head_is_answered_like_get_without_a_body(service: ServiceThread) -> None:
+    answer = service.client.head("/health")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == "15"
+
+
+def test_a_sane_request_id_is_echoed(service: ServiceThread) -> None:
+    for path in ("/health", "/nope"):
+        answer = service.client.get(path, headers={"X-Request-ID": "abc-123"})
+        assert answer.headers.get_list("x-request-id") == ["abc-123"]
+
+
+@pytest.mark.parametrize("request_id", ["", "a" * 65, "a b", "caf\xe9"])
+def test_a_request_id_that_is_not_sane_is_replaced_on_errors_only(
+    service: ServiceThread, request_id: str
+) -> None:
+    headers = {b"X-Request-ID": request_id.encode("latin-1")}
+    assert "x-request-id" not in service.client.get("/health", headers=headers).headers
+    made = service.client.get("/nope", headers=headers).headers["x-request-id"]
+    assert made != request_id
+    assert 1 <= len(made) <= 64
+
+
+def test_bytes_that_are_no_http_get_an_answer_in_the_same_form(service: ServiceThread) -> None:
+    with socket.create_connection(service.address, timeout=30) as connection:
+        connection.sendall(b"what is this\r\n\r\n")
+        received = b"".join(iter(lambda: connection.recv(65_536), b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["code"] == "malformed_request"
+
+
+def test_an_error_nobody_foresaw_tells_nothing_of_the_inside(
+    service: ServiceThread, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def break_down(*_: object) -> None:
+        raise RuntimeError("a secret of the inside")
+
+    monkeypatch.setattr(service.ledger, "read", break_down)
+    answer = service.client.get("/stats")
+    assert_problem(answer, 500, "internal_error")
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"] in capfd.readouterr().out
+
+
+def test_deleting_clears_the_statistics(service: ServiceThread) -> None:
+    post(service)
+    answer = service.client.delete("/transactions")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert stats(service)["count"] == 0
+
+
+def test_negative_amounts_are_taken_where_they_are_allowed() -> None:
+    settings = Settings(database_url="memory://", allow_negative_amounts=True)
+    with serve(settings, Clock(NOW_MS)) as service:
+        assert post(service, amount="-3.50").status_code == 201
+        assert post(service, amount="1").status_code == 201
+        assert '"sum":-2.50,"avg":-1.25,"max":1.00,"min":-3.50' in service.client.get("/stats").text
+
+
+def test_a_window_of_an_hour_says_how_coarse_its_edge_is() -> None:
+    settings = Settings(database_url="memory://", window_seconds=3600)
+    with serve(settings, Clock(NOW_MS)) as service:
+        assert stats(service)["resolution_ms"] == 60
+        assert post(service, timestamp=NOW_MS - 3_600_000).status_code == 201
+        assert stats(service)["count"] == 1
+        assert post(service, timestamp=NOW_MS - 3_600_001).status_code == 204
