@@ -99,6 +99,11 @@ class GroupCommit:
         self._wake.set()
         await finished
 
+    async def probe(self) -> None:
+        """Ask a store that refuses whether it would take something now. Raises as `run` does."""
+        await self.run(self._store.probe)
+        self._note_room()
+
     async def close(self) -> None:
         """Commit what waits, then stop."""
         self._is_closing = True
@@ -118,6 +123,7 @@ class GroupCommit:
             self._gathering = None
         try:
             await self._guarded(lambda: self._store.append([row for row, _ in batch]))
+            self._note_room()
             outcome = Outcome.KEPT
         except StoreRefused:
             outcome = Outcome.REFUSED
@@ -149,6 +155,8 @@ class GroupCommit:
             self.has_failed = True
             self._on_failure(str(error) or type(error).__name__)
             raise StoreFailed(str(error)) from error
+
+    def _note_room(self) -> None:
         if self.is_refusing:
             log.info("store_accepts_again")
-        self.is_refusing = False
+            self.is_refusing = False

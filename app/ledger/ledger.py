@@ -212,7 +212,7 @@ class Ledger:
                 if self._blocked is Unready.CLOCK_STEPPED:
                     await self._commit.run(self._refill)
                 elif self._commit.is_refusing:
-                    await self._commit.run(self._store.probe)
+                    await self._commit.probe()
                 elif self._has_cleared_rows:
                     await self._commit.run(self._purge)
                     has_more = self._has_cleared_rows

@@ -1,0 +1,193 @@
+"""The process as an operator meets it: how it starts, refuses to start, drains and dies."""
+
+import asyncio
+import os
+import socket
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from loadtest.client import Client, LostAnswerError, NotConnectedError, parse_address
+from tests.support.process import WAIT_SECONDS, ServiceProcess
+
+CONNECTIONS = 32
+KILL_ROUNDS = int(os.environ.get("MILLRACE_KILL_ROUNDS", "4"))
+
+Amounts = dict[str, int]
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def rows_in(path: Path) -> Amounts:
+    """The amount of each row by its id; SQLite recovers what a killed process left."""
+    connection = sqlite3.connect(path)
+    try:
+        found = connection.execute("SELECT hex(id), amount_units FROM transactions").fetchall()
+    finally:
+        connection.close()
+    amounts = {identifier.lower(): units for identifier, units in found}
+    assert len(amounts) == len(found), "an id occurs twice"
+    return amounts
+
+
+class Load:
+    """Connections that post one transaction after another, and remember what was acknowledged."""
+
+    def __init__(self, url: str) -> None:
+        self._address = parse_address(url)
+        self.acknowledged: Amounts = {}
+        self.refused = 0
+        self.unanswered = 0
+        self.grown = asyncio.Event()
+
+    async def run(self) -> None:
+        """Post until the service is gone."""
+        await asyncio.gather(*(self._post(number) for number in range(CONNECTIONS)))
+
+    async def reach(self, acknowledged: int) -> None:
+        """Wait until that many have been acknowledged."""
+        while len(self.acknowledged) < acknowledged:
+            self.grown.clear()
+            await self.grown.wait()
+
+    async def _post(self, number: int) -> None:
+        amount = 0
+        async with Client(self._address, connect_seconds=0) as client:
+            while True:
+                amount += 1
+                timestamp_ms = time.time_ns() // 1_000_000
+                body = b'{"amount":%d.%02d,"timestamp":%d}' % (amount, number, timestamp_ms)
+                try:
+                    if not client.connected:
+                        await client.connect()
+                    answer = await client.post("/transactions", body)
+                except NotConnectedError:
+                    return
+                except LostAnswerError:
+                    self.unanswered += 1
+                    return
+                if answer.status == 201:
+                    identifier = answer.body[7:43].decode().replace("-", "")
+                    self.acknowledged[identifier] = amount * 10**8 + number * 10**6
+                    self.grown.set()
+                else:
+                    self.refused += 1
+
+
+def figures(service: ServiceProcess) -> tuple[int, str]:
+    with service.client() as client:
+        answer = client.get("/stats")
+        total = answer.text.split('"sum":')[1].split(",")[0]
+        return answer.json()["count"], total
+
+
+def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    environment = {"DATABASE_URL": sqlite_url(path), "WINDOW_SECONDS": "3600"}
+    acknowledged: Amounts = {}
+    for round_number in range(KILL_ROUNDS):
+        with ServiceProcess(environment) as service:
+            load = Load(service.serving())
+
+            async def kill_under_load(load: Load = load, after: int = 40 + 97 * round_number) -> None:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    running = asyncio.create_task(load.run())
+                    await load.reach(after)
+                    service.kill()
+                    await running
+
+            asyncio.run(kill_under_load())
+        before = len(acknowledged)
+        acknowledged |= load.acknowledged
+        assert len(acknowledged) == before + len(load.acknowledged)
+        rows = rows_in(path)
+        assert {key: rows.get(key) for key in acknowledged} == acknowledged
+        # Each round may leave what was in flight: committed, but killed before its answer.
+        assert len(rows) - len(acknowledged) <= CONNECTIONS * (round_number + 1)
+    rows = rows_in(path)
+    with ServiceProcess(environment) as service:
+        units = sum(rows.values())
+        assert figures(service) == (len(rows), f"{units // 10**8}.{units % 10**8 // 10**6:02d}")
+
+
+def test_a_drain_under_load_answers_all_it_keeps_and_exits_with_0(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with ServiceProcess({"DATABASE_URL": sqlite_url(path)}) as service:
+        load = Load(service.serving())
+
+        async def terminate_under_load() -> None:
+            async with asyncio.timeout(WAIT_SECONDS):
+                running = asyncio.create_task(load.run())
+                await load.reach(500)
+                service.terminate()
+                await running
+
+        asyncio.run(terminate_under_load())
+        assert service.exit_status() == 0
+        assert service.complaint() == ""
+    assert rows_in(path) == load.acknowledged
+    assert not path.with_name("ledger.db-wal").exists()
+
+
+def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
+    environment = {"DATABASE_URL": sqlite_url(tmp_path / "ledger.db")}
+    for expected in (1, 2):
+        with ServiceProcess(environment) as service, service.client() as client:
+            now_ms = time.time_ns() // 1_000_000
+            body = {"amount": "0.10", "timestamp": now_ms}
+            assert client.post("/transactions", json=body).status_code == 201
+            assert client.get("/stats").json()["count"] == expected
+            service.terminate()
+            assert service.exit_status() == 0
+
+
+def test_an_idle_connection_does_not_hold_up_the_end() -> None:
+    with ServiceProcess({}) as service, service.client() as client:
+        client.get("/health")
+        service.terminate()
+        assert service.exit_status() == 0
+
+
+def test_log_lines_are_json_and_say_what_happens() -> None:
+    with ServiceProcess({}) as service, service.client() as client:
+        client.get("/health")
+        service.terminate()
+        assert service.exit_status() == 0
+    names = [entry["event"] for entry in service.events]
+    assert names == ["starting", "window_read_back", "serving", "draining", "stopped"]
+    assert all(entry["ts"].endswith("Z") and entry["level"] for entry in service.events)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PORT", "http"), ("WINDOW_SECONDS", "0"), ("AUTH", "jwt"), ("HOST", "0.0.0.0")],
+)
+def test_a_wrong_setting_stops_the_start_with_one_line_and_status_2(variable: str, value: str) -> None:
+    with ServiceProcess({variable: value}) as service:
+        assert service.exit_status() == 2
+        complaint = service.complaint()
+    assert complaint.startswith("millrace: AUTH: " if variable == "HOST" else f"millrace: {variable}: ")
+    assert complaint.count("\n") == 1
+
+
+def test_a_port_in_use_stops_the_start_with_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with ServiceProcess({"PORT": port}) as service:
+            assert service.exit_status() == 1
+            complaint = service.complaint()
+    assert complaint == f"millrace: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+
+
+def test_a_database_that_cannot_be_used_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    url = sqlite_url(tmp_path / "file" / "ledger.db")
+    with ServiceProcess({"DATABASE_URL": url}) as service:
+        assert service.exit_status() == 1
+        complaint = service.complaint()
+    assert complaint.startswith("millrace: cannot use ")
+    assert complaint.count("\n") == 1

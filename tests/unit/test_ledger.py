@@ -1,0 +1,296 @@
+"""What the ledger promises whoever submits, reads and clears, whatever its store does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.core.identifier import IdentifierSource
+from app.core.summary import Summary
+from app.core.transaction import Transaction
+from app.core.window import Shape
+from app.ledger import commit, ledger
+from app.ledger.ledger import Ledger, NotReady, Unready, Verdict
+from app.store.base import MemoryStore, Row, StoreFailed, StoreRefused
+from tests.support.thread import Clock
+
+NOW_MS = 1_767_323_045_678
+MINUTE = Shape.covering(60_000, 1000)
+
+
+class TroubledStore(MemoryStore):
+    """A memory store that can be held up, and told to fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.trouble: Exception | None = None
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        await self.gate.wait()
+        if self.trouble is not None:
+            raise self.trouble
+        self.batches.append(len(rows))
+        await super().append(rows)
+
+    async def probe(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
+
+class Bench:
+    """An open ledger with its store, its clock, and what it said."""
+
+    def __init__(self, store: TroubledStore, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self.failures: list[str] = []
+        self.verdicts: list[Verdict] = []
+        self.ids: list[bytes] = []
+        self.ledger = Ledger(store, MINUTE, IdentifierSource(7), clock, self.failures.append)
+
+    def submit(self, age_ms: int = 0, amount_units: int = 1) -> None:
+        transaction = Transaction(amount_units, self.clock.now_ms - age_ms, "EUR", None)
+
+        def done(verdict: Verdict, identifier: bytes) -> None:
+            self.verdicts.append(verdict)
+            self.ids.append(identifier)
+
+        self.ledger.submit(transaction, done)
+
+    async def answered(self, number: int) -> None:
+        while len(self.verdicts) < number:
+            await asyncio.sleep(0)
+
+    def count(self, window_ms: int | None = None) -> int:
+        return self.ledger.read(window_ms).figures.overall.count
+
+
+def bench_test(body: Callable[[Bench], Awaitable[None]]) -> None:
+    """Run a test on an open ledger, bounded in time."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Bench]:
+        bench = Bench(TroubledStore(), Clock(NOW_MS))
+        await bench.ledger.open()
+        yield bench
+        bench.store.gate.set()
+        await bench.ledger.close()
+
+    async def main() -> None:
+        async with asyncio.timeout(20), opened() as bench:
+            await body(bench)
+
+    asyncio.run(main())
+
+
+def test_a_transaction_is_counted_when_it_is_durable_and_not_before() -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.clear()
+        bench.submit()
+        await asyncio.sleep(0)
+        assert (bench.count(), bench.verdicts) == (0, [])
+        bench.store.gate.set()
+        await bench.answered(1)
+        assert (bench.count(), bench.verdicts) == (1, [Verdict.ACCEPTED])
+
+    bench_test(body)
+
+
+def test_whatever_waits_while_a_commit_runs_is_the_next_commit() -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.clear()
+        bench.submit()
+        await asyncio.sleep(0)
+        for _ in range(100):
+            bench.submit()
+        bench.store.gate.set()
+        await bench.answered(101)
+        assert bench.store.batches == [1, 100]
+        assert bench.ids == sorted(bench.ids)
+
+    bench_test(body)
+
+
+def test_a_deletion_takes_effect_between_what_came_before_and_what_came_after() -> None:
+    async def body(bench: Bench) -> None:
+        bench.submit(amount_units=1)
+        clearing = asyncio.create_task(bench.ledger.clear())
+        await asyncio.sleep(0)
+        bench.submit(amount_units=5)
+        await clearing
+        await bench.answered(2)
+        assert bench.ledger.read().figures.overall == Summary.of(5)
+
+    bench_test(body)
+
+
+def test_past_its_bound_the_queue_takes_nothing_more() -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.clear()
+        for _ in range(commit.PENDING_ROWS_MAX + 1):
+            bench.submit()
+        assert bench.verdicts == [Verdict.UNREADY]
+        assert bench.ledger.why_unready() is Unready.OVERLOADED
+        bench.store.gate.set()
+        await bench.answered(commit.PENDING_ROWS_MAX + 1)
+        assert bench.ledger.why_unready() is None
+        assert max(bench.store.batches) <= commit.BATCH_ROWS_MAX
+
+    bench_test(body)
+
+
+def test_a_store_without_room_refuses_and_is_found_well_again_without_traffic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger, "_MAINTENANCE_SECONDS", 0.001)
+
+    async def body(bench: Bench) -> None:
+        bench.store.trouble = StoreRefused("full")
+        bench.submit()
+        await bench.answered(1)
+        assert bench.verdicts == [Verdict.REFUSED]
+        assert bench.ledger.why_unready() is Unready.STORE_REFUSES
+        assert bench.count() == 0
+        bench.store.trouble = None
+        while bench.ledger.why_unready() is not None:
+            await asyncio.sleep(0)
+        bench.submit()
+        await bench.answered(2)
+        assert bench.verdicts[-1] is Verdict.ACCEPTED
+        assert bench.failures == []
+
+    bench_test(body)
+
+
+@pytest.mark.parametrize("trouble", [StoreFailed("sync"), OSError("nobody foresaw this")])
+def test_after_a_failure_of_the_store_nothing_is_acknowledged(trouble: Exception) -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.trouble = trouble
+        bench.submit()
+        await bench.answered(1)
+        bench.store.trouble = None
+        bench.submit()
+        assert bench.verdicts == [Verdict.FAILED, Verdict.UNREADY]
+        assert bench.ledger.why_unready() is Unready.STORE_FAILED
+        assert (bench.count(), bench.store.batches) == (0, [])
+        assert len(bench.failures) == 1
+        with pytest.raises(StoreFailed):
+            await bench.ledger.clear()
+
+    bench_test(body)
+
+
+def test_what_waits_behind_a_failed_commit_is_not_tried() -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.clear()
+        bench.submit()
+        await asyncio.sleep(0)
+        bench.submit()
+        bench.store.trouble = StoreFailed("sync")
+        bench.store.gate.set()
+        await bench.answered(2)
+        assert bench.verdicts == [Verdict.FAILED, Verdict.FAILED]
+        assert len(bench.failures) == 1
+
+    bench_test(body)
+
+
+def test_one_callers_trouble_does_not_cost_the_others_their_answer() -> None:
+    async def body(bench: Bench) -> None:
+        def trouble(verdict: Verdict, identifier: bytes) -> None:
+            raise RuntimeError("a connection that is gone")
+
+        bench.ledger.submit(Transaction(1, NOW_MS, "EUR", None), trouble)
+        bench.submit()
+        await bench.answered(1)
+        assert bench.verdicts == [Verdict.ACCEPTED]
+        assert bench.count() == 2
+
+    bench_test(body)
+
+
+def test_closing_keeps_what_was_submitted_and_takes_nothing_more() -> None:
+    async def main() -> None:
+        bench = Bench(TroubledStore(), Clock(NOW_MS))
+        await bench.ledger.open()
+        bench.submit()
+        closing = asyncio.create_task(bench.ledger.close())
+        await asyncio.sleep(0)
+        bench.submit()
+        await closing
+        assert sorted(verdict.value for verdict in bench.verdicts) == ["accepted", "unready"]
+        with pytest.raises(NotReady):
+            await bench.ledger.clear()
+
+    asyncio.run(main())
+
+
+def test_nothing_is_taken_or_answered_before_the_window_is_read_back() -> None:
+    async def main() -> None:
+        bench = Bench(TroubledStore(), Clock(NOW_MS))
+        bench.submit()
+        assert bench.verdicts == [Verdict.UNREADY]
+        assert bench.ledger.why_unready() is Unready.STARTING
+        with pytest.raises(NotReady):
+            bench.ledger.read()
+
+    asyncio.run(main())
+
+
+def test_a_start_reads_the_window_back_and_only_the_window() -> None:
+    async def main() -> None:
+        store = TroubledStore()
+        for age_ms in (0, 59_999, 60_000, 60_001):
+            transaction = Transaction(1, NOW_MS - age_ms, "EUR", None)
+            await store.append([Row(b"", transaction)])
+        bench = Bench(store, Clock(NOW_MS))
+        await bench.ledger.open()
+        assert bench.count() == 3
+        await bench.ledger.close()
+
+    asyncio.run(main())
+
+
+def test_a_clock_that_steps_back_a_little_changes_nothing() -> None:
+    async def body(bench: Bench) -> None:
+        for age_ms in (0, 30_000, 60_000):
+            bench.submit(age_ms)
+        await bench.answered(3)
+        bench.clock.now_ms += MINUTE.rewind_ms
+        bench.submit()
+        await bench.answered(4)
+        bench.clock.now_ms -= MINUTE.rewind_ms
+        assert bench.ledger.why_unready() is None
+        assert bench.count() == 4
+
+    bench_test(body)
+
+
+def test_a_clock_set_back_further_has_the_window_read_back_before_it_answers() -> None:
+    async def body(bench: Bench) -> None:
+        for age_ms in (0, 30_000, 60_000):
+            bench.submit(age_ms)
+        await bench.answered(3)
+        # A minute with the clock ahead by half an hour drops the first three from the ring.
+        bench.clock.now_ms += 1_800_000
+        bench.submit()
+        await bench.answered(4)
+        bench.clock.now_ms -= 1_800_000
+        assert bench.ledger.why_unready() is Unready.CLOCK_STEPPED
+        with pytest.raises(NotReady):
+            bench.ledger.read()
+        bench.submit()
+        assert bench.verdicts[-1] is Verdict.UNREADY
+        while bench.ledger.why_unready() is not None:
+            await asyncio.sleep(0)
+        # All four: what lies ahead of the clock is no older than the window either.
+        assert (bench.count(), bench.count(1)) == (4, 2)
+        bench.submit()
+        await bench.answered(6)
+        assert bench.count() == 5
+
+    bench_test(body)
