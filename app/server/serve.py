@@ -53,12 +53,13 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 
     ledger, application = build_service(settings, on_failure)
     server = _Server(server_config(settings, application))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
     try:
         await ledger.open()
     except (StoreUnusable, StoreFailed, StoreRefused) as error:
         return _give_up(str(error))
-    host, port = listener.getsockname()[:2]
-    log.info("serving", host=host, port=port)
     await server.serve(sockets=[listener])
     log.info("draining")
     try:
@@ -72,14 +73,18 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with signals that end it and leave the exit status to us."""
+    """uvicorn, told of signals from the start on, and leaving the exit status to us."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the door, and say so."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            log.info("serving", host=host, port=port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Uvicorn's own would raise the signal again, before the ledger is closed."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+        """Do nothing: uvicorn would raise the signal once more, before the ledger is closed."""
         yield
 
 

@@ -61,6 +61,8 @@ _TALLY: Final = """
     GROUP BY timestamp_ms, currency
 """
 
+_PROBE: Final = "UPDATE ledger SET epoch = epoch"
+
 _PURGE: Final = """
     DELETE FROM transactions WHERE seq IN
         (SELECT seq FROM transactions WHERE seq <= (SELECT cleared_seq FROM ledger) ORDER BY seq LIMIT ?)
@@ -122,7 +124,7 @@ class SQLiteStore:
 
     async def probe(self) -> None:
         """Write the ledger's one row as it is."""
-        await self._write("UPDATE ledger SET epoch = epoch", ())
+        await self._write(_PROBE)
 
     async def tally(self, from_ms: int, to_ms: int) -> Sequence[Tally]:
         """Sum up the rows of a span of time, in the database."""
@@ -143,7 +145,7 @@ class SQLiteStore:
         finally:
             self._worker.stop()
 
-    async def _write(self, statement: str, parameters: tuple[int, ...]) -> int:
+    async def _write(self, statement: str, parameters: tuple[int, ...] = ()) -> int:
         """Run one statement as a transaction, wholly in the thread; the number of rows it changed."""
 
         def write() -> int:
@@ -211,6 +213,10 @@ class SQLiteStore:
                 "SELECT epoch, cleared_seq, (SELECT coalesce(max(seq), 0) FROM transactions) FROM ledger"
             ).get
             self._last_seq = max(cleared_seq, last_seq)
+            # A first write shows that there is room to write, and makes the WAL; SQLite overlooks
+            # an error when it syncs the directory that the WAL is then an entry of.
+            self._connection.execute(_PROBE)
+            _sync_directory(self._path.parent)
         except (OSError, apsw.Error, migrations.MigrationError) as error:
             raise StoreUnusable(f"cannot use {self._path}: {error}") from error
 
@@ -233,8 +239,10 @@ class SQLiteStore:
 
     def _close(self) -> None:
         if self._has_failed:
-            return  # To close is to write once more; the process is about to end anyway.
-        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            # The next start recovers from the WAL as it is; nothing is written to a failed disk.
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        else:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self._connection.close()
         os.close(self._lock_file)
 
@@ -244,11 +252,15 @@ def _make_directory(directory: Path) -> None:
     if not directory.exists():
         _make_directory(directory.parent)
         directory.mkdir(exist_ok=True)
-        parent = os.open(directory.parent, os.O_RDONLY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+        _sync_directory(directory.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _lock(path: Path) -> int:

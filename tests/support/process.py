@@ -1,5 +1,6 @@
 """The service as its users run it: `python -m app`, a process of its own, on a port of its own."""
 
+import contextlib
 import json
 import os
 import queue
@@ -29,6 +30,7 @@ class ServiceProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
@@ -72,9 +74,9 @@ class ServiceProcess:
         return httpx.Client(base_url=self.serving(), timeout=WAIT_SECONDS)
 
     def kill(self) -> None:
-        """End it as a power cut would."""
-        if self._process.poll() is None:
-            self._process.kill()
+        """End it as a power cut would, together with whatever it was started under."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(WAIT_SECONDS)
 
     def terminate(self) -> None:

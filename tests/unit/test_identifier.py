@@ -1,0 +1,114 @@
+"""Ids: the layout of RFC 9562, their order, and their difference."""
+
+import re
+import uuid
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.core.identifier import IdentifierSource, format_identifier
+
+NOW_MS = 1_767_323_045_678
+PROCESS_BITS = 0x1234_5678_9ABC
+
+clock_readings = st.integers(0, 2**47)
+process_bits = st.integers(0, 2**48 - 1)
+
+twin = settings(derandomize=False, print_blob=True, deadline=None)
+
+
+def milliseconds(identifier: bytes) -> int:
+    return int.from_bytes(identifier[:6], "big")
+
+
+def counter(identifier: bytes) -> int:
+    """The counter as RFC 9562 lays it out: rand_a, then what of rand_b the source gives it."""
+    value = int.from_bytes(identifier, "big")
+    return (value >> 64 & 0xFFF) << 14 | value >> 48 & 0x3FFF
+
+
+def made(source: IdentifierSource, clock: Iterable[int]) -> list[bytes]:
+    return [source.next(now_ms) for now_ms in clock]
+
+
+def ascend(identifiers: list[bytes]) -> bool:
+    return all(earlier < later for earlier, later in pairwise(identifiers))
+
+
+@twin
+@given(clock_readings, process_bits)
+def test_an_id_is_a_version_7_uuid_of_the_rfcs_variant(now_ms: int, bits: int) -> None:
+    identifier = uuid.UUID(bytes=IdentifierSource(bits).next(now_ms))
+    assert (identifier.version, identifier.variant) == (7, uuid.RFC_4122)
+
+
+@twin
+@given(st.integers(1, 2**47), process_bits)
+def test_an_id_opens_with_the_milliseconds_since_the_epoch(now_ms: int, bits: int) -> None:
+    assert milliseconds(IdentifierSource(bits).next(now_ms)) == now_ms
+
+
+@twin
+@given(clock_readings, process_bits)
+def test_an_id_ends_in_the_bits_of_its_process(now_ms: int, bits: int) -> None:
+    assert IdentifierSource(bits).next(now_ms)[10:] == bits.to_bytes(6, "big")
+
+
+def test_more_than_48_process_bits_do_not_spill_into_the_rest() -> None:
+    identifier = uuid.UUID(bytes=IdentifierSource(2**64 - 1).next(NOW_MS))
+    assert (identifier.version, identifier.variant) == (7, uuid.RFC_4122)
+    assert milliseconds(identifier.bytes) == NOW_MS
+    assert counter(identifier.bytes) == 0
+
+
+def test_the_counter_starts_at_zero_each_millisecond() -> None:
+    source = IdentifierSource(PROCESS_BITS)
+    clock = [NOW_MS, NOW_MS, NOW_MS, NOW_MS + 1, NOW_MS + 1]
+    assert [counter(identifier) for identifier in made(source, clock)] == [0, 1, 2, 0, 1]
+
+
+def test_ids_ascend_while_the_clock_stands_still() -> None:
+    # More than the counter's low part holds: its carry passes over the variant's bits. The carry of
+    # all 2^26 into the milliseconds is the same addition, and too slow to be reached from outside.
+    count = 3 * 2**14
+    identifiers = made(IdentifierSource(PROCESS_BITS), [NOW_MS] * count)
+    assert ascend(identifiers)
+    assert [counter(identifier) for identifier in identifiers] == list(range(count))
+    assert {milliseconds(identifier) for identifier in identifiers} == {NOW_MS}
+
+
+@pytest.mark.parametrize("step_ms", [1, 1000, 3_600_000, NOW_MS])
+def test_ids_ascend_though_the_clock_steps_back(step_ms: int) -> None:
+    clock = [NOW_MS, NOW_MS - step_ms, NOW_MS - step_ms + 1, NOW_MS, NOW_MS + 1]
+    assert ascend(made(IdentifierSource(PROCESS_BITS), clock))
+
+
+@twin
+@given(st.lists(st.integers(NOW_MS - 3, NOW_MS + 3) | clock_readings, max_size=100), process_bits)
+def test_ids_ascend_whatever_the_clock_does(clock: list[int], bits: int) -> None:
+    identifiers = made(IdentifierSource(bits), clock)
+    assert ascend(identifiers)
+    assert ascend([format_identifier(identifier).encode() for identifier in identifiers])
+
+
+@twin
+@given(
+    st.lists(clock_readings, min_size=1, max_size=20), st.lists(process_bits, min_size=2, unique=True)
+)
+def test_ids_of_two_processes_differ_though_their_clocks_agree(
+    clock: list[int], bits: list[int]
+) -> None:
+    identifiers = [identifier for one in bits for identifier in made(IdentifierSource(one), clock)]
+    assert len(set(identifiers)) == len(bits) * len(clock)
+
+
+@twin
+@given(st.binary(min_size=16, max_size=16))
+def test_an_id_is_written_as_uuid_writes_it_in_small_hexadecimal_with_hyphens(identifier: bytes) -> None:
+    text = format_identifier(identifier)
+    assert text == str(uuid.UUID(bytes=identifier))
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text)
+    assert text.replace("-", "") == identifier.hex()

@@ -1,0 +1,223 @@
+"""Settings: the contract's defaults, and one clear line for whatever is wrong."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from app.core.currency import ISO_4217
+from app.settings import Authentication, Late, SettingsError, read_settings
+
+NAMES = [
+    *(
+        "HOST",
+        "PORT",
+        "DATABASE_URL",
+        "WINDOW_SECONDS",
+        "FUTURE_SKEW_MS",
+        "LATE",
+        "ALLOW_NEGATIVE_AMOUNTS",
+    ),
+    *("DEFAULT_CURRENCY", "EXTRA_CURRENCIES", "WORKERS", "REDIS_URL", "NODE_ID", "KEEP_ALIVE_SECONDS"),
+    *(
+        "TRUSTED_PROXIES",
+        "CORS_ORIGINS",
+        "AUTH",
+        "JWT_SECRET",
+        "JWT_JWKS_URL",
+        "JWT_ISSUER",
+        "JWT_AUDIENCE",
+    ),
+    "LOG_LEVEL",
+]
+
+twin = hypothesis_settings(derandomize=False, print_blob=True, deadline=None, max_examples=300)
+
+
+def refusal(**environment: str) -> str:
+    """The message with which an environment is refused."""
+    with pytest.raises(SettingsError) as raised:
+        read_settings(environment)
+    return str(raised.value)
+
+
+def accused(environment: dict[str, str]) -> str | None:
+    """The variable that a refusal begins with, or None where nothing is refused."""
+    try:
+        read_settings(environment)
+    except SettingsError as error:
+        return str(error).partition(": ")[0]
+    return None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("host", "127.0.0.1"),
+        ("port", 8000),
+        ("database_url", "sqlite:///data/millrace.db"),
+        ("window_seconds", 60),
+        ("future_skew_ms", 1000),
+        ("late", Late.DISCARD),
+        ("allow_negative_amounts", False),
+        ("default_currency", "USD"),
+        ("extra_currencies", "BTC,ETH,USDT,USDC"),
+        ("workers", 1),
+        ("keep_alive_seconds", 5),
+        ("auth", None),
+    ],
+)
+def test_an_empty_environment_gives_the_contracts_defaults(field: str, value: object) -> None:
+    assert getattr(read_settings({}), field) == value
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("empty", ["", " ", "\t\n"])
+def test_an_empty_variable_is_as_if_it_were_unset(name: str, empty: str) -> None:
+    assert read_settings({name: empty}) == read_settings({})
+
+
+def test_variables_of_others_are_none_of_our_business() -> None:
+    assert read_settings({"PATH": "/bin", "LANG": "C", "port": "http"}) == read_settings({})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("HOST", "127.0.0.2", "127.0.0.2"),
+        ("PORT", "65535", 65_535),
+        ("PORT", " 8001\n", 8001),
+        ("DATABASE_URL", "memory://", "memory://"),
+        ("WINDOW_SECONDS", "1", 1),
+        ("WINDOW_SECONDS", "3600", 3600),
+        ("FUTURE_SKEW_MS", "0", 0),
+        ("FUTURE_SKEW_MS", "4000", 4000),
+        ("LATE", "discard", Late.DISCARD),
+        ("ALLOW_NEGATIVE_AMOUNTS", "true", True),
+        ("ALLOW_NEGATIVE_AMOUNTS", "false", False),
+        ("DEFAULT_CURRENCY", "EUR", "EUR"),
+        ("DEFAULT_CURRENCY", "BTC", "BTC"),
+        ("EXTRA_CURRENCIES", "DOGE", "DOGE"),
+        ("WORKERS", "1", 1),
+        ("KEEP_ALIVE_SECONDS", "30", 30),
+        ("AUTH", "off", Authentication.OFF),
+    ],
+)
+def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
+    assert getattr(read_settings({name: text}), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *(
+            ("PORT", wrong)
+            for wrong in ("http", "-1", "65536", "80.5", "8_000", "0x50", "+80", "9" * 30, "\u0668")
+        ),
+        *(
+            ("WINDOW_SECONDS", wrong)
+            for wrong in ("0", "3601", "1.5", "-60", "60s", "1m", "true", "null", "nan")
+        ),
+        *(("FUTURE_SKEW_MS", wrong) for wrong in ("4001", "-1", "0.5", "1s", "inf")),
+        *(("KEEP_ALIVE_SECONDS", wrong) for wrong in ("0", "-5", "5.5", "five")),
+        *(("WORKERS", wrong) for wrong in ("0", "2", "-1", "auto")),
+        *(("ALLOW_NEGATIVE_AMOUNTS", wrong) for wrong in ("maybe", "2", "null")),
+        *(("LATE", wrong) for wrong in ("keep", "drop", "null")),
+        *(("AUTH", wrong) for wrong in ("jwt", "on", "none", "basic")),
+        *(("LOG_LEVEL", wrong) for wrong in ("loud", "0", "null")),
+        *(("DEFAULT_CURRENCY", wrong) for wrong in ("usd", "US", "DOGE", "HRK", "USD,EUR", "null")),
+        *(
+            ("EXTRA_CURRENCIES", wrong)
+            for wrong in ("btc", "BTC,eth", "BTC, ETH", "BTC;ETH", "B", "BTC\n,ETH", "B-C")
+        ),
+        *(
+            ("DATABASE_URL", wrong)
+            for wrong in ("sqlite:///", "sqlite:////", "sqlite://", "sqlite:///data/", "data.db")
+        ),
+        *(
+            ("DATABASE_URL", wrong)
+            for wrong in ("postgresql://localhost/millrace", "mysql://x", "memory://x", "memory")
+        ),
+        *(("REDIS_URL", wrong) for wrong in ("redis://localhost", "0", "off")),
+        *(
+            ("NODE_ID", "1"),
+            ("TRUSTED_PROXIES", "10.0.0.0/8"),
+            ("CORS_ORIGINS", "*"),
+            ("JWT_SECRET", "hunter2"),
+        ),
+        *(
+            ("JWT_JWKS_URL", "https://id.example/jwks"),
+            ("JWT_ISSUER", "id.example"),
+            ("JWT_AUDIENCE", "millrace"),
+        ),
+    ],
+)
+def test_a_wrong_or_unbuilt_value_is_refused_in_one_line_that_begins_with_its_variable(
+    name: str, wrong: str
+) -> None:
+    message = refusal(**{name: wrong})
+    assert message.startswith(f"{name}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("wrong", ["null", "NULL", "Null"])
+def test_null_is_a_word_and_not_an_unset_auth(wrong: str) -> None:
+    assert refusal(AUTH=wrong).startswith("AUTH: ")
+
+
+@pytest.mark.parametrize("name", ["PORT", "AUTH", "LATE", "WORKERS", "DATABASE_URL", "DEFAULT_CURRENCY"])
+def test_a_value_that_is_not_utf_8_is_refused_like_any_other_wrong_one(name: str) -> None:
+    # As os.environ holds a byte 0xff.
+    assert refusal(**{name: "\udcff"}).startswith(f"{name}: ")
+
+
+def test_a_host_of_two_lines_is_refused_in_one() -> None:
+    assert "\n" not in refusal(HOST="localhost\nexample.org")
+
+
+@twin
+@given(st.sampled_from(NAMES), st.text(max_size=12) | st.integers().map(str) | st.floats().map(str))
+def test_any_value_is_taken_or_refused_by_the_name_of_a_variable(name: str, text: str) -> None:
+    assert accused({name: text}) in {None, *NAMES}
+
+
+@pytest.mark.parametrize("name", ["JWT_SECRET", "DATABASE_URL", "REDIS_URL"])
+def test_a_refusal_does_not_repeat_what_may_hold_a_password(name: str) -> None:
+    assert "hunter2" not in refusal(**{name: "postgresql://millrace:hunter2@localhost/millrace"})
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "localhost.example.org", "2001:db8::1"]
+)
+def test_auth_left_unset_on_an_open_address_is_refused(host: str) -> None:
+    assert refusal(HOST=host).startswith("AUTH: ")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.255.255.254", "::1", "localhost"])
+def test_auth_left_unset_on_a_loopback_address_is_fine(host: str) -> None:
+    assert read_settings({"HOST": host}).auth is None
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "192.168.1.5", "example.org"]
+)
+def test_auth_off_is_fine_on_any_address(host: str) -> None:
+    assert read_settings({"HOST": host, "AUTH": "off"}).auth is Authentication.OFF
+
+
+def test_a_transaction_may_carry_the_codes_of_iso_and_the_extra_ones() -> None:
+    assert read_settings({"EXTRA_CURRENCIES": "DOGE,XMR"}).currencies == ISO_4217 | {"DOGE", "XMR"}
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///data/millrace.db", Path("data/millrace.db")),
+        ("sqlite:////var/lib/millrace.db", Path("/var/lib/millrace.db")),
+        ("memory://", None),
+    ],
+)
+def test_four_slashes_make_a_path_absolute_and_memory_has_none(url: str, path: Path | None) -> None:
+    assert read_settings({"DATABASE_URL": url}).database_path == path
