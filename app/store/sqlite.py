@@ -61,7 +61,8 @@ _TALLY: Final = """
     GROUP BY timestamp_ms, currency
 """
 
-_PROBE: Final = "UPDATE ledger SET epoch = epoch"
+# SQLite writes nothing where a value stays what it was.
+_PROBE: Final = "UPDATE ledger SET probes = probes + 1"
 
 _PURGE: Final = """
     DELETE FROM transactions WHERE seq IN
@@ -123,7 +124,7 @@ class SQLiteStore:
         return await self._write(_PURGE, (rows_max,)) == rows_max
 
     async def probe(self) -> None:
-        """Write the ledger's one row as it is."""
+        """Count the probes in the ledger's one row."""
         await self._write(_PROBE)
 
     async def tally(self, from_ms: int, to_ms: int) -> Sequence[Tally]:

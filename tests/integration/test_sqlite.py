@@ -210,6 +210,16 @@ def test_a_full_disk_refuses_the_batch_whole_and_takes_the_next_when_there_is_ro
     with_store(tmp_path / "ledger.db", body)
 
 
+def test_a_probe_finds_a_full_disk_full(tmp_path: Path, disk: type[FaultyDisk]) -> None:
+    async def body(store: SQLiteStore) -> None:
+        disk.fail("write", 1, apsw.FullError)
+        with pytest.raises(StoreRefused):
+            await store.probe()
+        await store.probe()
+
+    with_store(tmp_path / "ledger.db", body)
+
+
 def test_a_sync_that_fails_in_a_checkpoint_is_not_overlooked(
     tmp_path: Path, disk: type[FaultyDisk], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.money import UNITS_MAX
@@ -13,6 +13,7 @@ from app.core.transaction import Invalid, Malformed, Transaction, TransactionDec
 CURRENCIES = frozenset({"USD", "EUR", "BTC"})
 DECODER = TransactionDecoder(currencies=CURRENCIES, default_currency="EUR", allow_negative=False)
 WITH_REFUNDS = TransactionDecoder(currencies=CURRENCIES, default_currency="EUR", allow_negative=True)
+POINTERS = {"/amount", "/timestamp", "/currency", "/user_id"}
 NEW_YEAR_2026_MS = 1_767_225_600_000
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -99,9 +100,7 @@ def test_an_amount_of_zero_is_fine(amount: int | str) -> None:
     assert DECODER.decode(body(amount=amount)).amount_units == 0
 
 
-@pytest.mark.parametrize(
-    "amount", [None, True, [], {}, "", "NaN", "1_000", " 12 ", "5.", "0.123456789", "1\n"]
-)
+@pytest.mark.parametrize("amount", [None, True, [], {}, "", "NaN", "1_000", " 1", "5.", "1e-9", "1\n"])
 def test_a_wrong_amount_is_named(amount: object) -> None:
     assert pointers(body(amount=amount)) == ["/amount"]
 
@@ -111,14 +110,7 @@ def test_a_wrong_timestamp_is_named(timestamp: object) -> None:
     assert pointers(body(timestamp=timestamp)) == ["/timestamp"]
 
 
-@pytest.mark.parametrize("currency", ["USD", "EUR", "BTC"])
-def test_a_listed_currency_is_taken(currency: str) -> None:
-    assert DECODER.decode(body(currency=currency)).currency == currency
-
-
-@pytest.mark.parametrize(
-    "currency", ["", "GBP", "eur", "Eur", " EUR", "EUR\n", "EU", 978, True, [], ["EUR"], {}]
-)
+@pytest.mark.parametrize("currency", ["", "GBP", "eur", " EUR", "EUR\n", "EU", 978, True, [], ["EUR"]])
 def test_any_other_currency_is_named_as_wrong(currency: object) -> None:
     assert pointers(body(currency=currency)) == ["/currency"]
 
@@ -136,8 +128,8 @@ def test_an_integer_user_of_more_than_128_characters_is_wrong(number: bytes) -> 
     assert pointers(with_member(b'"user_id":' + number)) == ["/user_id"]
 
 
-@pytest.mark.parametrize("user_id", [1.5, True, False, [], {}, ["ann"]])
-def test_a_user_that_is_neither_string_nor_integer_is_wrong(user_id: object) -> None:
+@pytest.mark.parametrize("user_id", ["", 1.5, True, False, [], {}, ["ann"]])
+def test_a_user_that_is_empty_or_neither_string_nor_integer_is_wrong(user_id: object) -> None:
     assert pointers(body(user_id=user_id)) == ["/user_id"]
 
 
@@ -145,10 +137,6 @@ def test_a_user_that_is_neither_string_nor_integer_is_wrong(user_id: object) -> 
 def test_a_user_may_have_128_characters_whatever_their_bytes_and_not_129(character: str) -> None:
     assert DECODER.decode(body(user_id=character * 128)).user_id == character * 128
     assert pointers(body(user_id=character * 129)) == ["/user_id"]
-
-
-def test_a_user_of_no_characters_is_wrong() -> None:
-    assert pointers(body(user_id="")) == ["/user_id"]
 
 
 @pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0)], ids=hex)
@@ -201,7 +189,7 @@ def test_of_a_repeated_name_the_last_wins_also_where_it_is_the_wrong_one() -> No
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"\xc3", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"])
-@pytest.mark.parametrize("place", [b'"x":"%s"', b'"%s":1', b'"x":[{"y":"%s"}]', b'"amount":"%s"'])
+@pytest.mark.parametrize("place", [b'"x":"%s"', b'"%s":1', b'"x":[{"y":"%s"}]'])
 def test_what_is_not_utf_8_is_malformed_also_in_an_ignored_field(text: bytes, place: bytes) -> None:
     with pytest.raises(Malformed):
         DECODER.decode(with_member(place % text))
@@ -213,15 +201,18 @@ def test_a_field_of_ours_that_is_not_utf_8_is_malformed(field: bytes) -> None:
         DECODER.decode(with_member(b'"%s":"1\xff"' % field))
 
 
+@pytest.mark.parametrize("field", ["amount", "timestamp", "currency", "user_id"])
+def test_an_escaped_half_of_a_surrogate_pair_is_refused(field: str) -> None:
+    assert not isinstance(verdict(DECODER, body(**{field: "\ud800"})), Transaction)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
 def test_a_body_in_another_encoding_or_with_a_byte_order_mark_is_malformed(encoding: str) -> None:
     with pytest.raises(Malformed):
         DECODER.decode(body().decode().encode(encoding))
 
 
-@pytest.mark.parametrize(
-    "deep", [DEEP, DEEP_OBJECT, DEEP[:100_000]], ids=["arrays", "objects", "unclosed"]
-)
+@pytest.mark.parametrize("deep", [DEEP, DEEP_OBJECT, DEEP[:100_000]], ids=["[]", "{}", "["])
 @pytest.mark.parametrize("beside", [b"", b',"amount":-1', b',"currency":5,"user_id":[]'])
 def test_deep_nesting_in_an_ignored_field_is_malformed_also_beside_a_wrong_one(
     deep: bytes, beside: bytes
@@ -236,9 +227,7 @@ def test_deep_nesting_in_a_field_of_ours_is_refused(field: bytes) -> None:
     assert isinstance(verdict(DECODER, deep), Malformed | Invalid)
 
 
-@pytest.mark.parametrize(
-    "value", [b"null", b"true", b"1", b'"Hello"', b"[]", b'[{"amount":1,"timestamp":0}]', DEEP], ids=len
-)
+@pytest.mark.parametrize("value", [b"null", b"true", b"1", b'"Hello"', b"[]", b"[{}]", DEEP], ids=len)
 def test_a_top_level_that_is_no_object_is_malformed(value: bytes) -> None:
     with pytest.raises(Malformed):
         DECODER.decode(value)
@@ -247,20 +236,9 @@ def test_a_top_level_that_is_no_object_is_malformed(value: bytes) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            b"",
-            b" ",
-            b"\x00",
-            b"{",
-            b"}",
-            b"{]",
-            b"{amount:1}",
-            b"{'amount':1}",
-            b'{"amount"}',
-            b'{"amount":}',
-        ),
+        *(b"", b" ", b"\x00", b"{", b"}", b"{]", b"{amount:1}", b"{'amount':1}", b'{"amount"}', b"nul"),
         *(body() + b"x", body() + b"\x00", body() + body(), body() + b",", body()[:-1], b"x" + body()),
-        *(b"\x0b" + body(), b"//\n" + body(), b"nul", b"NaN"),
+        *(b"\x0b" + body(), b"//\n" + body(), b"NaN", b'{"amount":}'),
     ],
 )
 def test_what_is_no_json_is_malformed(text: bytes) -> None:
@@ -285,72 +263,53 @@ def test_a_value_that_is_no_json_is_malformed_in_whatever_field(field: bytes, va
 def changed_samples(draw: st.DrawFn) -> bytes:
     """The sample with a few bytes replaced, removed or put in."""
     sample = bytearray(SAMPLE)
+    piece = st.sampled_from([b"", b'"', b",", b"]", b"{", b"0", b"-", b"\n"]) | st.binary(max_size=2)
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(sample)))
-        end = start + draw(st.integers(0, 2))
-        sample[start:end] = draw(
-            st.sampled_from([b"", b'"', b",", b"]", b"{", b"0", b"-", b"\n"]) | st.binary(max_size=2)
-        )
+        sample[start : start + draw(st.integers(0, 2))] = draw(piece)
     return bytes(sample)
 
 
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=20),
+    st.none() | st.booleans() | numbers | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=10,
 )
-plausible_amounts = st.decimals(-(10**11), 10**11, allow_nan=False, places=8).map(str) | st.integers(
-    -1, 10**11
-)
-plausible_timestamps = st.integers(-(10**15), 10**15) | st.datetimes().map(
-    lambda clock: clock.isoformat()
-)
-json_objects = st.fixed_dictionaries(
-    {},
-    optional={
-        "amount": plausible_amounts | json_values,
-        "timestamp": plausible_timestamps | json_values,
-        "currency": st.sampled_from(sorted(CURRENCIES)) | json_values,
-        "user_id": json_values,
-        "x": json_values,
-    },
-)
+amounts = st.integers(-1, 10**11) | st.decimals(-(10**11), 10**11, places=8).map(str)
+timestamps = st.integers(-(10**15), 10**15) | st.datetimes().map(str)
+fields_or_nearly = {
+    "amount": amounts | json_values,
+    "timestamp": timestamps | json_values,
+    "currency": st.sampled_from(sorted(CURRENCIES)) | json_values,
+    "user_id": json_values,
+    "x": json_values,
+}
+json_objects = st.fixed_dictionaries({}, optional=fields_or_nearly)
 
 
 @twin
-@given(
-    st.binary()
-    | changed_samples()
-    | (json_values | json_objects).map(lambda value: json.dumps(value).encode())
-)
-@example(b"")
-@example(b'{"amount":"\\ud800","timestamp":0}')
-@example(b'{"amount":1,"timestamp":0,"user_id":"\\udc00"}')
-@example(b'{"amount":1,"timestamp":0,"currency":"\\ud800\\ud800"}')
+@given(st.binary() | changed_samples() | (json_values | json_objects).map(json.dumps).map(str.encode))
 def test_any_bytes_are_a_transaction_or_malformed_or_invalid_with_a_field_named(text: bytes) -> None:
     for decoder in (DECODER, WITH_REFUNDS):
         found = verdict(decoder, text)
         if isinstance(found, Invalid):
             assert found.errors
-            assert {error.pointer for error in found.errors} <= {
-                "/amount",
-                "/timestamp",
-                "/currency",
-                "/user_id",
-            }
-        elif isinstance(found, Transaction):
-            assert -UNITS_MAX <= found.amount_units <= UNITS_MAX
-            assert decoder is WITH_REFUNDS or found.amount_units >= 0
-            assert TIMESTAMP_MS_MIN <= found.timestamp_ms <= TIMESTAMP_MS_MAX
-            assert found.currency in CURRENCIES
-            assert found.user_id is None or 1 <= len(found.user_id.encode().decode()) <= 128
+            assert {error.pointer for error in found.errors} <= POINTERS
 
 
 @twin
-@given(changed_samples() | json_objects.map(lambda fields: json.dumps(fields).encode()))
+@given(changed_samples() | json_objects.map(json.dumps).map(str.encode))
+def test_what_is_taken_is_within_every_bound_of_the_contract(text: bytes) -> None:
+    found = verdict(DECODER, text)
+    if isinstance(found, Transaction):
+        assert 0 <= found.amount_units <= UNITS_MAX
+        assert TIMESTAMP_MS_MIN <= found.timestamp_ms <= TIMESTAMP_MS_MAX
+        assert found.currency in CURRENCIES
+        assert found.user_id is None or 1 <= len(found.user_id) <= 128
+
+
+@twin
+@given(changed_samples() | json_objects.map(json.dumps).map(str.encode))
 def test_malformed_is_exactly_what_python_does_not_read_as_a_json_object(text: bytes) -> None:
     assert isinstance(verdict(DECODER, text), Malformed) is not is_json_object(text)

@@ -16,7 +16,8 @@ CREATE INDEX transactions_timestamp ON transactions (timestamp_ms);
 -- One row. DELETE /transactions raises the epoch, whatever the number of rows; they go later.
 CREATE TABLE ledger (
     epoch       INTEGER NOT NULL,
-    cleared_seq INTEGER NOT NULL       -- every row up to this one was cleared
+    cleared_seq INTEGER NOT NULL,      -- every row up to this one was cleared
+    probes      INTEGER NOT NULL       -- changed for the sake of writing something
 ) STRICT;
 
-INSERT INTO ledger VALUES (0, 0);
+INSERT INTO ledger VALUES (0, 0, 0);
