@@ -14,15 +14,13 @@ CURRENCIES = frozenset({"USD", "EUR", "BTC"})
 DECODER = TransactionDecoder(currencies=CURRENCIES, default_currency="EUR", allow_negative=False)
 WITH_REFUNDS = TransactionDecoder(currencies=CURRENCIES, default_currency="EUR", allow_negative=True)
 POINTERS = {"/amount", "/timestamp", "/currency", "/user_id"}
-NEW_YEAR_2026_MS = 1_767_225_600_000
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 DEEP_OBJECT = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 
 # A right body with something of everything, for bytes to be changed in.
 SAMPLE = (
-    b'{"amount":"-1.5e3", "timestamp":"2026-01-01T00:00:00.5Z","currency":"EUR",'
-    b'"user_id":"\xc3\xa9","x":[{"y":null},true,-0.5E+1]}\n'
+    b'{"amount":"-1.5e3", "timestamp":-0.5E+1,"user_id":"\xc3\xa9","currency":"EUR","x":[{},true]}\n'
 )
 
 twin = settings(derandomize=False, print_blob=True, deadline=None, max_examples=400)
@@ -53,18 +51,16 @@ def verdict(decoder: TransactionDecoder, given_body: bytes) -> Transaction | Mal
 
 
 def is_json_object(text: bytes) -> bool:
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
     try:
-        return isinstance(json.loads(text.decode(), parse_constant=refuse), dict)
+        # No integer is called NaN or Infinity, which JSON does not have and Python reads.
+        return isinstance(json.loads(text.decode(), parse_constant=int), dict)
     except ValueError:
         return False
 
 
 def test_every_field_arrives_as_stated() -> None:
     stated = body(amount="12.5", timestamp="2026-01-01T00:00:00Z", currency="BTC", user_id="ann")
-    assert DECODER.decode(stated) == Transaction(1_250_000_000, NEW_YEAR_2026_MS, "BTC", "ann")
+    assert DECODER.decode(stated) == Transaction(1_250_000_000, 1_767_225_600_000, "BTC", "ann")
 
 
 def test_without_currency_and_user_the_defaults_hold() -> None:
@@ -78,11 +74,6 @@ def test_null_in_an_optional_field_is_as_if_it_were_absent() -> None:
 @pytest.mark.parametrize("value", [None, 0, "", [], {"amount": -1}, "\U0001f600", 1e300, "\x00"])
 def test_a_field_of_another_name_is_ignored(value: object) -> None:
     assert DECODER.decode(body(x=value, Amount=value, metadata=value)) == DECODER.decode(body())
-
-
-@pytest.mark.parametrize("around", [b" ", b"\n", b"\r\n", b"\t \n"])
-def test_white_space_around_the_object_is_ignored(around: bytes) -> None:
-    assert DECODER.decode(around + body() + around) == DECODER.decode(body())
 
 
 def test_an_escape_in_a_name_counts_as_what_it_spells() -> None:
@@ -110,15 +101,17 @@ def test_a_wrong_timestamp_is_named(timestamp: object) -> None:
     assert pointers(body(timestamp=timestamp)) == ["/timestamp"]
 
 
+@pytest.mark.parametrize("currency", sorted(CURRENCIES))
+def test_a_listed_currency_is_taken(currency: str) -> None:
+    assert DECODER.decode(body(currency=currency)).currency == currency
+
+
 @pytest.mark.parametrize("currency", ["", "GBP", "eur", " EUR", "EUR\n", "EU", 978, True, [], ["EUR"]])
 def test_any_other_currency_is_named_as_wrong(currency: object) -> None:
     assert pointers(body(currency=currency)) == ["/currency"]
 
 
-@pytest.mark.parametrize(
-    "number",
-    [b"0", b"7", b"-7", b"18446744073709551616", b"-9223372036854775809", b"9" * 128, b"-" + b"9" * 127],
-)
+@pytest.mark.parametrize("number", [b"0", b"-7", b"18446744073709551616", b"9" * 128, b"-" + b"9" * 127])
 def test_an_integer_user_is_kept_as_its_text(number: bytes) -> None:
     assert DECODER.decode(with_member(b'"user_id":' + number)).user_id == number.decode()
 
@@ -169,11 +162,7 @@ def test_what_is_right_beside_what_is_wrong_is_not_named() -> None:
     [
         *((b"amount", b"9", b"1"), (b"amount", b"-1", b"1"), (b"amount", b"[]", b"1")),
         *((b"timestamp", b"5", b"0"), (b"timestamp", b'"never"', b"0"), (b"timestamp", b"{}", b"0")),
-        *(
-            (b"currency", b'"USD"', b'"EUR"'),
-            (b"currency", b"5", b'"EUR"'),
-            (b"currency", b'"x"', b"null"),
-        ),
+        *((b"currency", b"5", b'"EUR"'), (b"currency", b'"x"', b"null")),
         *((b"user_id", b'"ann"', b"null"), (b"user_id", b"[{}]", b"null"), (b"user_id", b'""', b"null")),
     ],
 )
@@ -223,8 +212,7 @@ def test_deep_nesting_in_an_ignored_field_is_malformed_also_beside_a_wrong_one(
 
 @pytest.mark.parametrize("field", [b"amount", b"timestamp", b"currency", b"user_id"])
 def test_deep_nesting_in_a_field_of_ours_is_refused(field: bytes) -> None:
-    deep = with_member(b'"' + field + b'":' + DEEP)
-    assert isinstance(verdict(DECODER, deep), Malformed | Invalid)
+    assert not isinstance(verdict(DECODER, with_member(b'"%s":%s' % (field, DEEP))), Transaction)
 
 
 @pytest.mark.parametrize("value", [b"null", b"true", b"1", b'"Hello"', b"[]", b"[{}]", DEEP], ids=len)
