@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -34,6 +35,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 def serve(settings: Settings) -> int:
     """Serve until a signal or a failure of the store; the exit status."""
     configure_logs(settings.log_level)
+    os.umask(0o077)  # What is kept is nobody else's to read.
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as error:

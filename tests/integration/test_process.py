@@ -131,6 +131,7 @@ def test_a_drain_under_load_answers_all_it_keeps_and_exits_with_0(tmp_path: Path
         assert service.complaint() == ""
     assert rows_in(path) == load.acknowledged
     assert not path.with_name("ledger.db-wal").exists()
+    assert path.stat().st_mode & 0o077 == 0
 
 
 def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
