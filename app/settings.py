@@ -33,6 +33,7 @@ class Late(Enum):
 class Authentication(Enum):
     """Who may enter."""
 
+    UNSET = ""
     OFF = "off"
 
 
@@ -77,9 +78,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         int, Meta(ge=1, le=3600, description="How long an idle connection stays open, in seconds.")
     ] = 5
     auth: Annotated[
-        Authentication | None,
+        Authentication,
         Meta(description="`off`: anyone who can connect may do anything. Unset: only on loopback."),
-    ] = None
+    ] = Authentication.UNSET
     log_level: Annotated[LogLevel, Meta(description="Least severe event logged.")] = LogLevel.INFO
 
     @property
@@ -109,6 +110,9 @@ _NOT_BUILT: Final = (
 def read_settings(environment: Environment) -> Settings:
     """Read the settings. An empty variable is as if it were unset. Raises SettingsError."""
     given = {name: value.strip() for name, value in environment.items() if value.strip()}
+    for name in (*_NOT_BUILT, *(field.encode_name for field in msgspec.structs.fields(Settings))):
+        if not given.get(name, "").isprintable():
+            raise SettingsError(f"{name}: must be printable text in UTF-8")
     for name in _NOT_BUILT:
         if name in given:
             raise SettingsError(f"{name}: not supported by this version")
@@ -137,7 +141,7 @@ def _check(settings: Settings) -> None:
     url = settings.database_url
     if url != MEMORY and (not url.startswith(SQLITE) or url.endswith("/")):
         raise SettingsError("DATABASE_URL: must be sqlite:/// and the path of a file, or memory://")
-    if settings.auth is None and not _is_loopback(settings.host):
+    if settings.auth is Authentication.UNSET and not _is_loopback(settings.host):
         raise SettingsError(
             f"AUTH: must be set where HOST ({settings.host}) is not a loopback address; "
             "AUTH=off lets in whoever can connect"

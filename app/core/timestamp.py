@@ -2,10 +2,11 @@
 
 import re
 from datetime import datetime, timedelta
-from fractions import Fraction
 from typing import Final
 
 import msgspec
+
+from app.core.number import NUMBER, WHOLE_DIGITS_MAX, without_exponent
 
 _EPOCH: Final = datetime(1970, 1, 1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -17,20 +18,17 @@ TIMESTAMP_MS_MAX: Final = 253_402_300_799_999
 # A number up to this magnitude is seconds, above it milliseconds.
 _SECONDS_MAX: Final = 20_000_000_000
 
-_NUMBER: Final = re.compile(
-    rb"(-?)(0|[1-9][0-9]{0,99})(?:\.([0-9]{1,99}))?([eE][+-]?[0-9]{1,3})?",
-)
-
 # Extended form: a date, or a date and a time of day. Basic form only with a time of day: without
 # one it would be a string of digits, which is refused.
 _HOUR: Final = r"[Tt ](?:[01][0-9]|2[0-3])"
 _FRACTION: Final = r"(?:[.,][0-9]+)?"
-_OFFSET: Final = r"(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+_OFFSET: Final = r"(?:[Zz]|[+-][0-9]{2}(?::?[0-5][0-9])?)?"
 _ISO_8601: Final = re.compile(
     rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:{_HOUR}:[0-9]{{2}}(?::[0-9]{{2}}{_FRACTION})?{_OFFSET})?"
     rf"|[0-9]{{8}}{_HOUR}[0-9]{{2}}(?:[0-9]{{2}}{_FRACTION})?{_OFFSET}"
 )
 
+_OUT_OF_RANGE: Final = "must lie between the years 1 and 9999"
 _NEITHER: Final = "must be an epoch as a number, or an ISO 8601 string"
 
 
@@ -45,7 +43,7 @@ def parse_timestamp(literal: bytes) -> int:
     """
     timestamp_ms = _from_text(literal) if literal[:1] == b'"' else _from_number(literal)
     if not TIMESTAMP_MS_MIN <= timestamp_ms <= TIMESTAMP_MS_MAX:
-        raise TimestampError("must lie between the years 1 and 9999")
+        raise TimestampError(_OUT_OF_RANGE)
     return timestamp_ms
 
 
@@ -56,25 +54,25 @@ def format_timestamp(timestamp_ms: int) -> str:
 
 
 def _from_number(literal: bytes) -> int:
-    number = _NUMBER.fullmatch(literal)
+    number = NUMBER.fullmatch(literal)
     if number is None:
         raise TimestampError(_NEITHER)
-    sign, whole, fraction, exponent = number.groups()
-    # Exact, as amounts are: 1.001 seconds is 1001 ms, which a binary float would cut to 1000.
-    if exponent is None:
-        epoch = int(whole)
-        if epoch < _SECONDS_MAX:
-            epoch = int(whole + (fraction or b"").ljust(3, b"0")[:3])
-        elif epoch == _SECONDS_MAX and not (fraction or b"").strip(b"0"):
-            epoch *= 1000
-    else:
-        exact = Fraction(literal.lstrip(b"-").decode())
-        epoch = int(exact * 1000 if exact <= _SECONDS_MAX else exact)
+    sign, whole, fraction, exponent = number.groups(b"")
+    if exponent:
+        whole, fraction = without_exponent(whole, fraction, exponent)
+    if len(whole) > WHOLE_DIGITS_MAX:
+        raise TimestampError(_OUT_OF_RANGE)
+    epoch = int(whole)
+    if epoch < _SECONDS_MAX or (epoch == _SECONDS_MAX and not fraction.strip(b"0")):
+        epoch = int(whole + fraction[:3].ljust(3, b"0"))
     return -epoch if sign else epoch
 
 
 def _from_text(literal: bytes) -> int:
-    text = msgspec.json.decode(literal, type=str)
+    try:
+        text = msgspec.json.decode(literal, type=str)
+    except (msgspec.DecodeError, UnicodeError):
+        raise TimestampError(_NEITHER) from None
     if _ISO_8601.fullmatch(text) is None:
         raise TimestampError(_NEITHER)
     try:

@@ -129,7 +129,7 @@ def _shown(settings: Settings) -> dict[str, object]:
         "database": settings.database_url,
         "window_seconds": settings.window_seconds,
         "late": settings.late.value,
-        "auth": settings.auth.value if settings.auth else "off (loopback only)",
+        "auth": settings.auth.value or "off (loopback only)",
     }
 
 

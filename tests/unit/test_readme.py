@@ -12,10 +12,8 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def shown(default: object) -> str:
-    if default is None:
-        return "unset"
     if isinstance(default, Enum):
-        return f"`{default.value}`"
+        return f"`{default.value}`" if default.value else "unset"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

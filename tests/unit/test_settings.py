@@ -66,7 +66,7 @@ def accused(environment: dict[str, str]) -> str | None:
         ("extra_currencies", "BTC,ETH,USDT,USDC"),
         ("workers", 1),
         ("keep_alive_seconds", 5),
-        ("auth", None),
+        ("auth", Authentication.UNSET),
     ],
 )
 def test_an_empty_environment_gives_the_contracts_defaults(field: str, value: object) -> None:
@@ -197,7 +197,7 @@ def test_auth_left_unset_on_an_open_address_is_refused(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.255.255.254", "::1", "localhost"])
 def test_auth_left_unset_on_a_loopback_address_is_fine(host: str) -> None:
-    assert read_settings({"HOST": host}).auth is None
+    assert read_settings({"HOST": host}).auth is Authentication.UNSET
 
 
 @pytest.mark.parametrize(
