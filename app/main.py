@@ -11,10 +11,11 @@ from app.core.identifier import IdentifierSource
 from app.core.transaction import TransactionDecoder
 from app.core.window import Shape
 from app.ledger.ledger import Ledger
-from app.settings import Settings
+from app.settings import Settings, Switch
 from app.store.base import MemoryStore, Store
 from app.store.sqlite import SQLiteStore
-from app.web.health import Health
+from app.web.fast_lane import FastLane
+from app.web.health import ALIVE, Health
 from app.web.ingest import Ingest
 from app.web.routes import build_router
 from app.web.stats import Stats
@@ -22,10 +23,11 @@ from app.web.transactions import Transactions
 
 
 class Service(NamedTuple):
-    """The ledger, to be opened before and closed after, and the application in front of it."""
+    """The ledger, to be opened before and closed after, and what answers in front of it."""
 
     ledger: Ledger
     application: ASGIApp
+    fast_lane: FastLane | None
 
 
 def wall_clock_ms() -> int:
@@ -51,12 +53,11 @@ def build_service(
         default_currency=settings.default_currency,
         allow_negative=settings.allow_negative_amounts,
     )
-    application = build_router(
-        Transactions(Ingest(decoder, ledger), ledger),
-        Stats(ledger, settings.currencies),
-        Health(ledger),
-    )
-    return Service(ledger, application)
+    ingest = Ingest(decoder, ledger)
+    stats = Stats(ledger, settings.currencies)
+    application = build_router(Transactions(ingest, ledger), stats, Health(ledger))
+    is_fast = settings.fast_lane is Switch.ON
+    return Service(ledger, application, FastLane(ingest, stats, ALIVE) if is_fast else None)
 
 
 def _build_store(settings: Settings) -> Store:

@@ -37,6 +37,13 @@ class Authentication(Enum):
     OFF = "off"
 
 
+class Switch(Enum):
+    """Whether a part is in use."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class LogLevel(Enum):
     """The least severe events that are logged."""
 
@@ -74,6 +81,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         str, Meta(description="Codes accepted beside ISO 4217, separated by commas.")
     ] = "BTC,ETH,USDT,USDC"
     workers: Annotated[int, Meta(ge=1, le=1, description="Processes.")] = 1
+    fast_lane: Annotated[
+        Switch, Meta(description="`off`: every request takes the plain way through the application.")
+    ] = Switch.ON
     keep_alive_seconds: Annotated[
         int, Meta(ge=1, le=3600, description="How long an idle connection stays open, in seconds.")
     ] = 5

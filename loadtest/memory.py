@@ -11,15 +11,16 @@ import asyncio
 import multiprocessing
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from app.core.currency import ISO_4217
 from app.core.identifier import IdentifierSource
-from app.core.transaction import TransactionDecoder
+from app.core.transaction import TransactionDecoder, Row
 from app.core.window import Shape
-from app.ledger.ledger import Ledger, Verdict
+from app.ledger.commit import Verdict
+from app.ledger.ledger import Ledger
 from app.store.base import MemoryStore
 
 WINDOW_MS: Final = 60_000
@@ -42,7 +43,7 @@ async def fill(in_window: int) -> tuple[int, int, int]:
     now_ms = START_MS
     accepted = 0
 
-    def done(verdict: Verdict, _: bytes) -> None:
+    def done(verdict: Verdict, _: Sequence[Row]) -> None:
         nonlocal accepted
         accepted += verdict is Verdict.ACCEPTED
 

@@ -31,6 +31,13 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     user_id: str | None
 
 
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A transaction that was taken in, with its id: 128 bits that sort by arrival."""
+
+    id: int
+    transaction: Transaction
+
+
 class FieldError(msgspec.Struct, frozen=True):
     """What is wrong with one field. `pointer` is a JSON pointer (RFC 6901)."""
 

@@ -7,53 +7,65 @@ one queue, so the order of arrival is the order of effect: a batch, a deletion, 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Final
 
 import structlog
 
-from app.store.base import Row, Store, StoreFailed, StoreRefused
+from app.core.transaction import Row
+from app.store.base import Store, StoreFailed, StoreRefused
 
-# A full batch holds the event loop for some 3 ms of inserting.
-BATCH_ROWS_MAX: Final = 1024
-# Some 16 MB of rows with their callers; at 20 000 rows a second, less than a second of waiting.
+# A full batch holds the event loop for some 2 ms of inserting.
+GATHERED_ROWS_MAX: Final = 1024
+# Some 16 MB of rows with their callers; at 20 000 rows a second, less than a second of waiting. One
+# submission of many rows may go past it, by its own length.
 PENDING_ROWS_MAX: Final = 16_384
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-class Outcome(Enum):
-    """What became of a submitted row."""
+class Verdict(Enum):
+    """What became of a transaction."""
 
-    KEPT = "kept"
+    ACCEPTED = "accepted"
     """Durable, and counted."""
+    LATE = "late"
+    """Older than the window: neither kept nor counted."""
+    AHEAD = "ahead"
+    """Further ahead of the clock than is allowed."""
+    UNREADY = "unready"
+    """Not taken: the ledger is not ready."""
     REFUSED = "refused"
     """Nothing of it was kept, but the store may take it later."""
     FAILED = "failed"
-    """The store broke; nobody knows whether the row was kept."""
+    """The store broke; nobody knows whether it was kept."""
 
 
-Done = Callable[[Outcome], None]
+Done = Callable[[Verdict, Sequence[Row]], None]
+"""Called once with the verdict on all rows of a submission."""
+
 _Job = Callable[[], Awaitable[None]]
+_Submission = tuple[Sequence[Row], Done]
 
 
 class GroupCommit:
     """Commits rows in the order they come, as many at once as have gathered.
 
-    `count` is called for each row kept, before its `done`. When the store breaks, `on_failure` is
-    called once, what waits is refused and nothing more is taken.
+    `count` is called with the rows that were kept, before their `done`. When the store breaks,
+    `on_failure` is called once, what waits is refused and nothing more is taken.
     """
 
     def __init__(
-        self, store: Store, count: Callable[[Row], None], on_failure: Callable[[str], None]
+        self, store: Store, count: Callable[[Sequence[Row]], None], on_failure: Callable[[str], None]
     ) -> None:
         self._store = store
         self._count = count
         self._on_failure = on_failure
         self._jobs: deque[_Job] = deque()
-        self._gathering: list[tuple[Row, Done]] | None = None
+        self._gathering: list[_Submission] | None = None
+        self._gathered_rows = 0
         self._pending_rows = 0
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -67,15 +79,17 @@ class GroupCommit:
         """Whether so many rows wait that no more should be submitted."""
         return self._pending_rows >= PENDING_ROWS_MAX
 
-    def submit(self, row: Row, done: Done) -> None:
-        """Queue a row; `done` is called with its outcome, once."""
+    def submit(self, rows: Sequence[Row], done: Done) -> None:
+        """Queue rows that are to be kept together, or not at all."""
         batch = self._gathering
-        if batch is None or len(batch) >= BATCH_ROWS_MAX:
+        if batch is None or self._gathered_rows >= GATHERED_ROWS_MAX:
             batch = self._gathering = []
+            self._gathered_rows = 0
             self._jobs.append(partial(self._commit, batch))
             self._wake.set()
-        batch.append((row, done))
-        self._pending_rows += 1
+        batch.append((rows, done))
+        self._gathered_rows += len(rows)
+        self._pending_rows += len(rows)
 
     async def run(self, job: _Job) -> None:
         """Run something else on the store, behind all rows submitted before and before all after.
@@ -118,23 +132,24 @@ class GroupCommit:
                 continue
             await self._jobs.popleft()()
 
-    async def _commit(self, batch: list[tuple[Row, Done]]) -> None:
+    async def _commit(self, batch: list[_Submission]) -> None:
         if batch is self._gathering:
             self._gathering = None
+        rows = [row for submitted, _ in batch for row in submitted]
         try:
-            await self._guarded(lambda: self._store.append([row for row, _ in batch]))
-            self._note_room()
-            outcome = Outcome.KEPT
+            await self._guarded(lambda: self._store.append(rows))
         except StoreRefused:
-            outcome = Outcome.REFUSED
+            verdict = Verdict.REFUSED
         except StoreFailed:
-            outcome = Outcome.FAILED
-        self._pending_rows -= len(batch)
-        for row, done in batch:
-            if outcome is Outcome.KEPT:
-                self._count(row)
+            verdict = Verdict.FAILED
+        else:
+            verdict = Verdict.ACCEPTED
+            self._note_room()
+            self._count(rows)
+        self._pending_rows -= len(rows)
+        for submitted, done in batch:
             try:
-                done(outcome)
+                done(verdict, submitted)
             except Exception:
                 # One caller's trouble must not cost the others their answer.
                 log.exception("answer_failed")

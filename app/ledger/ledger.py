@@ -6,18 +6,18 @@ but never a number without a row. The clock is read once for each call.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
 import structlog
 
 from app.core.identifier import IdentifierSource
-from app.core.transaction import Transaction
+from app.core.transaction import Row, Transaction
 from app.core.window import Shape
-from app.ledger.commit import GroupCommit, Outcome
+from app.ledger.commit import Done, GroupCommit, Verdict
 from app.ledger.statistics import Figures, Statistics
-from app.store.base import Row, Store, StoreFailed, StoreRefused
+from app.store.base import Store, StoreFailed, StoreRefused
 
 # Space of deleted rows is given back in steps of some milliseconds, so that batches get their turn.
 _PURGE_ROWS_MAX: Final = 2000
@@ -27,23 +27,6 @@ _MAINTENANCE_SECONDS: Final = 1.0
 _REFILL_AHEAD_MS_MAX: Final = 3_600_000
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-
-
-class Verdict(Enum):
-    """What the ledger says of a transaction."""
-
-    ACCEPTED = "accepted"
-    """Durable, and counted."""
-    LATE = "late"
-    """Older than the window: neither kept nor counted."""
-    AHEAD = "ahead"
-    """Further ahead of the clock than is allowed."""
-    UNREADY = "unready"
-    """Not taken; `Ledger.why_unready` says why."""
-    REFUSED = "refused"
-    """Not kept: the store has no room."""
-    FAILED = "failed"
-    """The store broke, and it is unknown whether the transaction was kept."""
 
 
 class Unready(Enum):
@@ -71,16 +54,6 @@ class Reading(NamedTuple):
     as_of_ms: int
     window_ms: int
     figures: Figures
-
-
-Done = Callable[[Verdict, bytes], None]
-"""Called with the verdict and, where accepted, the id."""
-
-_VERDICTS: Final = {
-    Outcome.KEPT: Verdict.ACCEPTED,
-    Outcome.REFUSED: Verdict.REFUSED,
-    Outcome.FAILED: Verdict.FAILED,
-}
 
 
 class Ledger:
@@ -126,17 +99,35 @@ class Ledger:
         now_ms = self._read_clock()
         timestamp_ms = transaction.timestamp_ms
         if timestamp_ms < now_ms - self.shape.window_ms:
-            done(Verdict.LATE, b"")
+            done(Verdict.LATE, ())
         elif timestamp_ms > now_ms + self.shape.ahead_ms:
-            done(Verdict.AHEAD, b"")
-        elif self._blocked or self._commit.has_failed or self._commit.is_full:
-            done(Verdict.UNREADY, b"")
+            done(Verdict.AHEAD, ())
         else:
-            identifier = self._identifiers.next(now_ms)
-            self._commit.submit(
-                Row(identifier, transaction),
-                lambda outcome: done(_VERDICTS[outcome], identifier),
-            )
+            self.submit_rows((Row(self._identifiers.next(now_ms), transaction),), done)
+
+    def sort_out(self, transactions: Sequence[Transaction]) -> tuple[list[Verdict], list[Row]]:
+        """Judge many by one reading of the clock: a verdict for each, and rows of those to submit."""
+        now_ms = self._read_clock()
+        from_ms, to_ms = now_ms - self.shape.window_ms, now_ms + self.shape.ahead_ms
+        make_identifier = self._identifiers.next
+        verdicts: list[Verdict] = []
+        rows: list[Row] = []
+        for transaction in transactions:
+            if transaction.timestamp_ms < from_ms:
+                verdicts.append(Verdict.LATE)
+            elif transaction.timestamp_ms > to_ms:
+                verdicts.append(Verdict.AHEAD)
+            else:
+                verdicts.append(Verdict.ACCEPTED)
+                rows.append(Row(make_identifier(now_ms), transaction))
+        return verdicts, rows
+
+    def submit_rows(self, rows: Sequence[Row], done: Done) -> None:
+        """Keep all of these rows or none; `done` is called once, at once or when they are counted."""
+        if self._blocked or self._commit.has_failed or self._commit.is_full:
+            done(Verdict.UNREADY, ())
+        else:
+            self._commit.submit(rows, done)
 
     def read(self, window_ms: int | None = None, currency: str | None = None) -> Reading:
         """The figures of the newest `window_ms` (or the whole window), of one currency or all.
@@ -150,11 +141,17 @@ class Ledger:
             window_ms = self.shape.window_ms
         return Reading(now_ms, window_ms, self._statistics.since(now_ms - window_ms, currency))
 
-    async def clear(self) -> None:
-        """Delete everything accepted so far, durably. Raises NotReady, StoreRefused, StoreFailed."""
-        if self._blocked:
-            raise NotReady(self._blocked)
-        await self._commit.run(self._clear)
+    async def clear(self) -> Verdict:
+        """Delete everything accepted so far; what that came to, once it is durable."""
+        if self._blocked or self._commit.has_failed:
+            return Verdict.UNREADY
+        try:
+            await self._commit.run(self._clear)
+        except StoreRefused:
+            return Verdict.REFUSED
+        except StoreFailed:
+            return Verdict.FAILED
+        return Verdict.ACCEPTED
 
     def why_unready(self) -> Unready | None:
         """Why a transaction would not be taken now; None where it would."""
@@ -178,8 +175,8 @@ class Ledger:
             self._maintenance_due.set()
         return now_ms
 
-    def _count(self, row: Row) -> None:
-        self._statistics.record(row.transaction)
+    def _count(self, rows: Sequence[Row]) -> None:
+        self._statistics.record(rows)
 
     async def _clear(self) -> None:
         await self._store.clear()

@@ -4,10 +4,11 @@ A transaction is written once, into its currency's window; the answer lists ever
 the overall figures are merged from what was read for it.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from app.core.summary import EMPTY, Summary
-from app.core.transaction import Transaction
+from app.core.transaction import Row
 from app.core.window import Shape, Window
 from app.store.base import Tally
 
@@ -26,9 +27,11 @@ class Statistics:
         self.shape = shape
         self._windows: dict[str, Window] = {}
 
-    def record(self, transaction: Transaction) -> None:
-        """Count one transaction; one that the ring has moved past is in no window any more."""
-        self._window(transaction.currency).record(transaction.timestamp_ms, transaction.amount_units)
+    def record(self, rows: Iterable[Row]) -> None:
+        """Count rows; those that the ring has moved past are in no window any more."""
+        for row in rows:
+            transaction = row.transaction
+            self._window(transaction.currency).record(transaction.timestamp_ms, transaction.amount_units)
 
     def absorb(self, tally: Tally) -> None:
         """Count transactions that were summed up before."""

@@ -7,14 +7,14 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 import structlog
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
-from app.main import build_service
+from app.main import Service, build_service
 from app.server.logs import configure_logs
 from app.settings import Settings
 from app.store.base import StoreFailed, StoreRefused, StoreUnusable
@@ -53,8 +53,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         log.critical("store_failed", reason=reason)
         server.should_exit = True
 
-    ledger, application = build_service(settings, on_failure)
-    server = _Server(server_config(settings, application))
+    service = build_service(settings, on_failure)
+    ledger = service.ledger
+    server = _Server(server_config(settings, service))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
@@ -90,12 +91,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def server_config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
+def server_config(settings: Settings, service: Service) -> uvicorn.Config:
     """uvicorn, set for throughput: what it does for each request beyond our answer is left out."""
+    # uvicorn only ever calls it, as it would call a class.
+    protocol = cast(type[asyncio.Protocol], partial(Protocol, fast_lane=service.fast_lane))
     return uvicorn.Config(
-        application,
+        service.application,
         loop="uvloop",
-        http=Protocol,
+        http=protocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

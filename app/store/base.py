@@ -7,19 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-import msgspec
-
 from app.core.summary import Summary
-from app.core.transaction import Transaction
+from app.core.transaction import Row
 
 MEMORY_ROWS_MAX: Final = 100_000
-
-
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """A transaction with the id it was given: 16 bytes, sorting by arrival."""
-
-    id: bytes
-    transaction: Transaction
 
 
 class Tally(NamedTuple):

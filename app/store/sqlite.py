@@ -18,8 +18,9 @@ from typing import Final, TypeVar, cast
 import apsw
 
 from app.core.summary import Summary
+from app.core.transaction import Row
 from app.store import migrations
-from app.store.base import Row, StoreFailed, StoreRefused, StoreUnusable, Tally
+from app.store.base import StoreFailed, StoreRefused, StoreUnusable, Tally
 from app.store.worker import Worker
 
 Result = TypeVar("Result")
@@ -98,7 +99,7 @@ class SQLiteStore:
                 (
                     (
                         seq,
-                        row.id,
+                        row.id.to_bytes(16),
                         epoch,
                         fact.amount_units,
                         fact.currency,

@@ -18,11 +18,22 @@ RETRY_AFTER_SECONDS: Final = 1
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Status, headers and body of a response, ready to be written."""
+    """A whole response, ready to be written by an ASGI route or by the protocol itself.
+
+    `head` is status line and headers as they go out, without the blank line behind them.
+    """
 
     status: int
     headers: Headers
-    body: bytes = b""
+    body: bytes
+    head: bytes
+
+
+def make_answer(status: HTTPStatus, headers: Headers = (), body: bytes = b"") -> Answer:
+    """An answer from its parts."""
+    lines = [b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())]
+    lines += [b"%s: %s\r\n" % header for header in headers]
+    return Answer(status, headers, body, b"".join(lines))
 
 
 class Code(StrEnum):
@@ -59,13 +70,10 @@ class Problem(Exception):
         self.answer = answer
 
 
-def json_answer(status: int, body: bytes) -> Answer:
+def json_answer(status: HTTPStatus, body: bytes) -> Answer:
     """An answer whose body is JSON already."""
-    return Answer(
-        status,
-        ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))),
-        body,
-    )
+    headers = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
+    return make_answer(status, headers, body)
 
 
 def problem(
@@ -77,15 +85,11 @@ def problem(
 ) -> Answer:
     """An error in the one form all errors have."""
     body = msgspec.json.encode(_ProblemDetails(status.phrase, status, code.value, detail, errors))
-    return Answer(
-        status,
-        (
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", b"%d" % len(body)),
-            *headers,
-        ),
-        body,
+    fixed = (
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", b"%d" % len(body)),
     )
+    return make_answer(status, fixed + headers, body)
 
 
 def unavailable(code: Code, detail: str) -> Answer:
@@ -96,10 +100,3 @@ def unavailable(code: Code, detail: str) -> Answer:
         detail,
         headers=((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),),
     )
-
-
-INTERNAL_ERROR: Final = problem(
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    Code.INTERNAL_ERROR,
-    "The request could not be handled; the log has the reason under its request id",
-)

@@ -9,7 +9,7 @@ from app.ledger.ledger import Ledger
 from app.web.answers import Answer, json_answer
 from app.web.ingest import NOT_READY
 
-_OK: Final = json_answer(HTTPStatus.OK, b'{"status":"ok"}')
+ALIVE: Final = json_answer(HTTPStatus.OK, b'{"status":"ok"}')
 
 
 class Health:
@@ -20,9 +20,9 @@ class Health:
 
     async def live(self, scope: Scope, receive: Receive) -> Answer:
         """That this runs is the answer: the event loop turns."""
-        return _OK
+        return ALIVE
 
     async def ready(self, scope: Scope, receive: Receive) -> Answer:
         """200 when a POST would be accepted, else 503 with the reason."""
         reason = self._ledger.why_unready()
-        return _OK if reason is None else NOT_READY[reason]
+        return ALIVE if reason is None else NOT_READY[reason]

@@ -1,31 +1,39 @@
 """Bytes in, answer out: how a transaction enters, whichever lane brought it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from app.core.identifier import format_identifier
-from app.core.transaction import FieldError, Invalid, Malformed, TransactionDecoder
-from app.ledger.ledger import Ledger, Unready, Verdict
-from app.web.answers import Answer, Code, problem, unavailable
+from app.core.transaction import FieldError, Invalid, Malformed, Row, TransactionDecoder
+from app.ledger.commit import Verdict
+from app.ledger.ledger import Ledger, Unready
+from app.web.answers import Answer, Code, json_answer, make_answer, problem, unavailable
 
 Reply = Callable[[Answer], None]
 
-_ACCEPTED_HEADERS: Final = ((b"content-type", b"application/json"), (b"content-length", b"45"))
-
-_LATE: Final = Answer(HTTPStatus.NO_CONTENT, ())
+# What every answer of 201 shares: an id is always of one length.
+_ACCEPTED: Final = json_answer(HTTPStatus.CREATED, b'{"id":"%s"}' % (b"-" * 36))
+_LATE: Final = make_answer(HTTPStatus.NO_CONTENT)
 _AHEAD: Final = problem(
     HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.TIMESTAMP_AHEAD,
     "The timestamp lies too far ahead of the server's clock",
     (FieldError("/timestamp", "must not lie ahead of the server's clock"),),
 )
-STORE_REFUSED: Final = unavailable(
+_STORE_REFUSED: Final = unavailable(
     Code.STORE_REFUSED, "The store has no room; nothing of this request was kept"
 )
-STORE_FAILED: Final = unavailable(
+_STORE_FAILED: Final = unavailable(
     Code.STORE_FAILED, "The store has failed; whether this request was kept is not known"
 )
+_NOT_ACCEPTED: Final = {
+    Verdict.LATE: _LATE,
+    Verdict.AHEAD: _AHEAD,
+    Verdict.REFUSED: _STORE_REFUSED,
+    Verdict.FAILED: _STORE_FAILED,
+}
 NOT_READY: Final = {
     reason: unavailable(Code.NOT_READY, f"Not ready: {reason.value}") for reason in Unready
 }
@@ -42,26 +50,34 @@ class Ingest:
         """Take in one transaction; `reply` is called once, now or when it is durable."""
         try:
             transaction = self._decode(body)
-        except Malformed as error:
-            detail = f"The body is not a JSON object: {error}"
-            reply(problem(HTTPStatus.BAD_REQUEST, Code.MALFORMED_BODY, detail))
-            return
-        except Invalid as error:
-            detail = "A field is missing or wrong"
-            reply(problem(HTTPStatus.UNPROCESSABLE_ENTITY, Code.INVALID_FIELD, detail, error.errors))
-            return
-        self._ledger.submit(transaction, lambda verdict, id_: reply(self._answer(verdict, id_)))
+        except (Malformed, Invalid) as error:
+            reply(word_refusal(error))
+        else:
+            self._ledger.submit(transaction, partial(self._done, reply))
 
-    def _answer(self, verdict: Verdict, identifier: bytes) -> Answer:
+    def _done(self, reply: Reply, verdict: Verdict, rows: Sequence[Row]) -> None:
         if verdict is Verdict.ACCEPTED:
-            body = f'{{"id":"{format_identifier(identifier)}"}}'
-            return Answer(HTTPStatus.CREATED, _ACCEPTED_HEADERS, body.encode())
-        if verdict is Verdict.LATE:
-            return _LATE
-        if verdict is Verdict.AHEAD:
-            return _AHEAD
-        if verdict is Verdict.REFUSED:
-            return STORE_REFUSED
-        if verdict is Verdict.FAILED:
-            return STORE_FAILED
-        return NOT_READY[self._ledger.why_unready() or Unready.OVERLOADED]
+            body = f'{{"id":"{format_identifier(rows[0].id)}"}}'.encode()
+            reply(Answer(_ACCEPTED.status, _ACCEPTED.headers, body, _ACCEPTED.head))
+        else:
+            reply(self.word_verdict(verdict))
+
+    def word_verdict(self, verdict: Verdict) -> Answer:
+        """The answer to a transaction that was not accepted."""
+        if verdict is Verdict.UNREADY:
+            return NOT_READY[self._ledger.why_unready() or Unready.OVERLOADED]
+        return _NOT_ACCEPTED[verdict]
+
+
+def word_refusal(error: Malformed | Invalid) -> Answer:
+    """The answer to bytes that are no transaction."""
+    if isinstance(error, Invalid):
+        return problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            Code.INVALID_FIELD,
+            "A field is missing or wrong",
+            error.errors,
+        )
+    return problem(
+        HTTPStatus.BAD_REQUEST, Code.MALFORMED_BODY, f"The body is not a JSON object: {error}"
+    )

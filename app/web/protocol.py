@@ -1,31 +1,266 @@
-"""uvicorn's HTTP protocol, in the contract's words where uvicorn would use its own."""
+"""One connection: uvicorn's HTTP protocol, with the fast lane in front of it.
 
+Bytes of a request that the fast lane knows never reach uvicorn's parser; any others take the plain
+way, through parser, task and application. Answers leave in the order of their requests, whichever
+lane makes them and whenever they are ready:
+
+- A fast request is taken only while no plain one is under way, and has its slot in a queue from the
+  moment it is taken. Slots are written from the front.
+- A plain request that comes while slots are waiting is held until the last of them is written.
+"""
+
+import asyncio
+from collections import deque
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
-from app.web.answers import Code, problem
-from app.web.resource import make_request_id
+from app.web.answers import Answer, Code, problem
+from app.web.fast_lane import FastLane
+from app.web.resource import internal_error, make_request_id
+
+# A client that sends without reading is read no further once this many answers wait.
+_SLOTS_MAX: Final = 256
 
 _MALFORMED: Final = problem(
-    HTTPStatus.BAD_REQUEST,
-    Code.MALFORMED_REQUEST,
-    "The request is not valid HTTP",
-    headers=((b"connection", b"close"),),
+    HTTPStatus.BAD_REQUEST, Code.MALFORMED_REQUEST, "The request is not valid HTTP"
 )
 
 
+class _Slot:
+    """The place of one answer among the answers of its connection; called with it."""
+
+    __slots__ = ("_protocol", "answer", "request_id")
+
+    def __init__(self, protocol: "Protocol", request_id: bytes | None) -> None:
+        self._protocol = protocol
+        self.request_id = request_id
+        self.answer: Answer | None = None
+
+    def __call__(self, answer: Answer) -> None:
+        self.answer = answer
+        self._protocol.answered()
+
+
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection; `fast_lane` is None where everything takes the plain way."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        fast_lane: FastLane | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._fast_lane = fast_lane
+        self._slots: deque[_Slot] = deque()
+        self._unread = b""
+        """What has come of a fast request whose body is not whole yet."""
+        self._is_taking = False
+        self._flush_due = False
+        self._closes_when_answered = False
+        self._plain_requests = 0
+        """Plain requests whose heads have come and whose answers have not left."""
+        self._is_parsing = False
+        self._parsed: RequestResponseCycle | None = None
+        """The plain request the parser is in the middle of, once its head has come."""
+        self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
+        self._is_malformed = False
+        self._active_at = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    # Bytes come in.
+
+    def data_received(self, data: bytes) -> None:
+        """Take the fast requests at the front, and leave the rest to the parser."""
+        if self._is_malformed or self._closes_when_answered:
+            return
+        self._unset_keepalive_if_required()
+        if self._fast_lane is not None and not self._plain_requests and not self._is_parsing:
+            data = self._take(self._fast_lane, self._unread + data)
+            if not data:
+                return
+        super().data_received(data)
+
+    def _take(self, fast_lane: FastLane, data: bytes) -> bytes:
+        """Handle every whole request at the front that the fast lane knows; what is behind them."""
+        start, self._unread = 0, b""
+        self._is_taking = True
+        while start < len(data):
+            end = data.find(b"\r\n\r\n", start) + 4
+            head = fast_lane.head(data[start:end]) if end > start + 3 else None
+            if head is None:
+                break
+            behind = end + head.body_bytes
+            if behind > len(data):
+                self._unread, start = data[start:], len(data)
+                break
+            slot = _Slot(self, head.request_id)
+            self._slots.append(slot)
+            try:
+                fast_lane.handle(head, data[end:behind], slot)
+            except Exception:
+                slot.request_id = slot.request_id or make_request_id()
+                slot(internal_error(slot.request_id))
+            start = behind
+        self._is_taking = False
+        self._flush()
+        if len(self._slots) >= _SLOTS_MAX:
+            self.flow.pause_reading()
+        return data[start:]
+
+    # Answers go out.
+
+    def answered(self) -> None:
+        """Note that a slot has its answer. Several of one turn of the loop leave in one write."""
+        if self._is_taking:
+            return
+        if len(self._slots) == 1:
+            self._flush()
+        elif not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Write every answer that no earlier one is waiting before."""
+        self._flush_due = False
+        slots = self._slots
+        if not slots or slots[0].answer is None or self.transport.is_closing():
+            return
+        parts: list[bytes] = []
+        while slots and (answer := slots[0].answer) is not None:
+            request_id = slots.popleft().request_id
+            parts.append(answer.head)
+            if request_id is None and answer.status >= HTTPStatus.BAD_REQUEST:
+                request_id = make_request_id()
+            if request_id is not None:
+                parts.append(b"x-request-id: %s\r\n" % request_id)
+            if self._closes_when_answered and not slots:
+                parts.append(b"connection: close\r\n")
+            parts += (b"\r\n", answer.body)
+        self.transport.write(b"".join(parts))
+        if not slots:
+            self._all_answered()
+
+    def _all_answered(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            super()._start_asgi_task(*held)
+        elif self._closes_when_answered:
+            self.transport.close()
+        else:
+            self.flow.resume_reading()
+            self._note_activity()
+
+    # The plain way, as far as it must know of the slots.
+
+    def on_message_begin(self) -> None:
+        """Note that the parser is in the middle of a request."""
+        self._is_parsing = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Note that a plain request is under way."""
+        self._plain_requests += 1
+        super().on_headers_complete()
+        self._parsed = self.cycle
+
+    def on_message_complete(self) -> None:
+        """Note that the parser is done with a request."""
+        self._is_parsing = False
+        self._parsed = None
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self._slots:
+            self._held = (cycle, app)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Note that a plain answer has left."""
+        self._plain_requests -= 1
+        super().on_response_complete()
+        self._note_activity()
+        if self._is_malformed and not self._plain_requests:
+            self._refuse()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are no HTTP request, and close."""
-        headers = (*_MALFORMED.headers, (b"x-request-id", make_request_id()))
-        lines = [STATUS_LINE[_MALFORMED.status]]
-        lines += [b"%s: %s\r\n" % header for header in headers]
-        self.transport.write(b"".join([*lines, b"\r\n", _MALFORMED.body]))
-        self.transport.close()
+        """Answer bytes that are no HTTP request, in their turn, and close."""
+        self._is_malformed = True
+        broken, self._parsed = self._parsed, None
+        if broken is not None:
+            # Its body will never be whole, so it must not be waited for.
+            if broken.response_started:
+                self.transport.close()
+                return
+            self._plain_requests -= 1
+            if self._held is not None and self._held[0] is broken:
+                self._held = None
+            elif self.pipeline and self.pipeline[0][0] is broken:
+                self.pipeline.popleft()
+            else:
+                broken.disconnected = True
+                broken.message_event.set()
+        if not self._plain_requests:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        self._closes_when_answered = True
+        slot = _Slot(self, None)
+        self._slots.append(slot)
+        slot(_MALFORMED)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: an upgrade that is not supported is served as the plain request it also is."""
+
+    # The connection's life.
+
+    def shutdown(self) -> None:
+        """Answer what was taken, then close."""
+        if self._slots:
+            self._closes_when_answered = True
+        if not self._slots or self._held is not None:
+            super().shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the answers: there is no one to read them."""
+        self._slots.clear()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Take no more from a client that does not read its answers."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on, now that it has read some."""
+        super().resume_writing()
+        self.flow.resume_reading()
+
+    def _note_activity(self) -> None:
+        """One timer a connection, set anew when it rings: cheaper than one a request."""
+        self._active_at = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._check_idle)
+
+    def _check_idle(self) -> None:
+        self._idle_timer = None
+        if self.transport.is_closing():
+            return
+        is_busy = self._slots or self._plain_requests or self._is_parsing or self._unread
+        idle_seconds = self.loop.time() - self._active_at
+        if not is_busy and idle_seconds >= self.timeout_keep_alive:
+            self.transport.close()
+        else:
+            rest = max(self.timeout_keep_alive - idle_seconds, 1.0)
+            self._idle_timer = self.loop.call_later(rest, self._check_idle)

@@ -13,10 +13,10 @@ from typing import Final
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from app.web.answers import INTERNAL_ERROR, Answer, Code, Problem, problem
+from app.web.answers import Answer, Code, Problem, problem
 from app.web.body import Disconnected
 
-_SANE_REQUEST_ID: Final = re.compile(rb"[!-~]{1,64}")
+SANE_REQUEST_ID: Final = re.compile(rb"[!-~]{1,64}")
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -50,8 +50,7 @@ class Resource:
             return
         except Exception:
             request_id = request_id or make_request_id()
-            log.exception("request_failed", path=scope["path"], request_id=request_id.decode())
-            answer = INTERNAL_ERROR
+            answer = internal_error(request_id)
         await _respond(send, answer, request_id)
 
 
@@ -65,9 +64,15 @@ def make_request_id() -> bytes:
     return uuid.uuid4().hex.encode()
 
 
+def internal_error(request_id: bytes) -> Answer:
+    """The answer to a request whose handler raised the current exception, which is logged."""
+    log.exception("request_failed", request_id=request_id.decode())
+    return _INTERNAL_ERROR
+
+
 def _sane_request_id(scope: Scope) -> bytes | None:
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _SANE_REQUEST_ID.fullmatch(value):
+        if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
             return bytes(value)
     return None
 
@@ -84,3 +89,8 @@ async def _respond(send: Send, answer: Answer, request_id: bytes | None) -> None
 
 
 _NOT_FOUND: Final = problem(HTTPStatus.NOT_FOUND, Code.NOT_FOUND, "There is nothing at this path")
+_INTERNAL_ERROR: Final = problem(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    Code.INTERNAL_ERROR,
+    "The request could not be handled; the log has the reason under its request id",
+)

@@ -29,7 +29,11 @@ class Stats:
 
     async def get(self, scope: Scope, receive: Receive) -> Answer:
         """Answer the figures the query asks for."""
-        window_ms, currency = self._question(scope["query_string"])
+        return self.answer(scope["query_string"])
+
+    def answer(self, query: bytes) -> Answer:
+        """The figures a query asks for. Raises Problem."""
+        window_ms, currency = self._question(query)
         try:
             reading = self._ledger.read(window_ms, currency)
         except NotReady as error:

@@ -6,13 +6,13 @@ from typing import Final
 
 from starlette.types import Receive, Scope
 
-from app.ledger.ledger import Ledger, NotReady
-from app.store.base import StoreFailed, StoreRefused
-from app.web.answers import Answer, Problem
+from app.ledger.commit import Verdict
+from app.ledger.ledger import Ledger
+from app.web.answers import Answer, make_answer
 from app.web.body import read_json_body
-from app.web.ingest import NOT_READY, STORE_FAILED, STORE_REFUSED, Ingest
+from app.web.ingest import Ingest
 
-_CLEARED: Final = Answer(HTTPStatus.NO_CONTENT, ())
+_CLEARED: Final = make_answer(HTTPStatus.NO_CONTENT)
 
 
 class Transactions:
@@ -37,12 +37,5 @@ class Transactions:
 
     async def delete(self, scope: Scope, receive: Receive) -> Answer:
         """Answer when the deletion is durable."""
-        try:
-            await self._ledger.clear()
-        except NotReady as error:
-            raise Problem(NOT_READY[error.reason]) from error
-        except StoreRefused as error:
-            raise Problem(STORE_REFUSED) from error
-        except StoreFailed as error:
-            raise Problem(STORE_FAILED) from error
-        return _CLEARED
+        verdict = await self._ledger.clear()
+        return _CLEARED if verdict is Verdict.ACCEPTED else self._ingest.word_verdict(verdict)

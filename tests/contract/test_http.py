@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.settings import Settings
+from app.settings import Settings, Switch
 from tests.support.thread import Clock, ServiceThread, serve
 
 NOW_MS = 1_767_323_045_678
@@ -19,9 +19,13 @@ WINDOW_MS = 60_000
 OPEN = Settings(database_url="memory://")
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[ServiceThread]:
-    with serve(OPEN, Clock(NOW_MS)) as service:
+LANES = [pytest.param(Switch.ON, id="fast lane"), pytest.param(Switch.OFF, id="plain lane")]
+
+
+@pytest.fixture(scope="module", params=LANES)
+def running(request: pytest.FixtureRequest) -> Iterator[ServiceThread]:
+    settings = Settings(database_url="memory://", fast_lane=request.param)
+    with serve(settings, Clock(NOW_MS)) as service:
         yield service
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from app.core.money import UNITS_MAX
 from app.core.summary import Summary
-from app.core.transaction import Transaction
-from app.store.base import MemoryStore, Row, Store, Tally
+from app.core.transaction import Row, Transaction
+from app.store.base import MemoryStore, Store, Tally
 from app.store.sqlite import SQLiteStore
 
 Opener = Callable[[Path], Store]
@@ -25,7 +25,7 @@ STORES = [
 
 def row(number: int, timestamp_ms: int = 1000, amount_units: int = 1, currency: str = "EUR") -> Row:
     transaction = Transaction(amount_units, timestamp_ms, currency, f"user {number}")
-    return Row(number.to_bytes(16, "big"), transaction)
+    return Row(number, transaction)
 
 
 @asynccontextmanager

@@ -50,7 +50,7 @@ def serve(settings: Settings, clock: Clock) -> Iterator[ServiceThread]:
     async def run() -> None:
         service = build_service(settings, failures.append, clock)
         await service.ledger.open()
-        server = uvicorn.Server(server_config(settings, service.application))
+        server = uvicorn.Server(server_config(settings, service))
         ready.set_result((service.ledger, server))
         await server.serve(sockets=[listener])
         await service.ledger.close()

@@ -1,0 +1,127 @@
+"""The fast lane: the requests that make up the load, answered without task, scope or router.
+
+A client sends the same head with every request. What the parser made of a head is remembered, so a
+head that was seen before is one look-up; its body follows it, as long as it said. A head that asks
+for anything out of the ordinary is remembered as one for the plain lane, which knows everything.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import httptools
+import msgspec
+
+from app.web.answers import Answer, Problem
+from app.web.body import BODY_BYTES_MAX
+from app.web.ingest import Ingest, Reply
+from app.web.resource import SANE_REQUEST_ID
+from app.web.stats import Stats
+
+# 1024 heads of at most a kilobyte each; a client that varies its heads without end gains nothing.
+_HEADS_MAX: Final = 1024
+_HEAD_BYTES_MAX: Final = 1024
+
+_PLAIN_HEADERS: Final = frozenset((b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"))
+_JSON: Final = re.compile(rb"application/json(; ?charset=utf-8)?", re.IGNORECASE)
+
+FastHandler = Callable[[bytes, bytes, Reply], None]
+"""Takes query and body; replies once, now or later."""
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a request's head asks for, as far as the fast lane is concerned."""
+
+    handler: FastHandler
+    query: bytes
+    body_bytes: int
+    request_id: bytes | None
+
+
+class FastLane:
+    """Knows the heads it answers, and answers them."""
+
+    def __init__(self, ingest: Ingest, stats: Stats, alive: Answer) -> None:
+        def post_transaction(query: bytes, body: bytes, reply: Reply) -> None:
+            ingest(body, reply)
+
+        def get_stats(query: bytes, body: bytes, reply: Reply) -> None:
+            reply(stats.answer(query))
+
+        def get_alive(query: bytes, body: bytes, reply: Reply) -> None:
+            reply(alive)
+
+        self._handlers: dict[tuple[bytes, bytes], FastHandler] = {
+            (b"POST", b"/transactions"): post_transaction,
+            (b"GET", b"/stats"): get_stats,
+            (b"GET", b"/statistics"): get_stats,
+            (b"GET", b"/health"): get_alive,
+            (b"GET", b"/livez"): get_alive,
+        }
+        self._heads: dict[bytes, Head | None] = {}
+
+    def head(self, raw: bytes) -> Head | None:
+        """What a head asks for, its last blank line included; None where it is for the plain lane."""
+        try:
+            return self._heads[raw]
+        except KeyError:
+            if len(raw) > _HEAD_BYTES_MAX:
+                return None
+            if len(self._heads) >= _HEADS_MAX:
+                self._heads.clear()
+            head = self._heads[raw] = self._read(raw)
+            return head
+
+    def handle(self, head: Head, body: bytes, reply: Reply) -> None:
+        """Answer a request, now or later."""
+        try:
+            head.handler(head.query, body, reply)
+        except Problem as refusal:
+            reply(refusal.answer)
+
+    def _read(self, raw: bytes) -> Head | None:
+        reader = _HeadReader()
+        parser = httptools.HttpRequestParser(reader)
+        try:
+            parser.feed_data(raw)
+            url = httptools.parse_url(reader.url)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            return None
+        handler = self._handlers.get((parser.get_method(), url.path))
+        is_ordinary = (
+            handler is not None
+            and url.host is None
+            and parser.get_http_version() == "1.1"
+            and reader.is_ordinary
+            and reader.body_bytes <= BODY_BYTES_MAX
+        )
+        if handler is None or not is_ordinary:
+            return None
+        return Head(handler, url.query or b"", reader.body_bytes, reader.request_id)
+
+
+class _HeadReader:
+    """Collects what the parser calls out; anything unusual makes the head one for the plain lane."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.body_bytes = 0
+        self.request_id: bytes | None = None
+        self.is_ordinary = True
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"content-length":
+            self.body_bytes = int(value)
+        elif name == b"content-type":
+            self.is_ordinary &= _JSON.fullmatch(value) is not None
+        elif name == b"x-request-id":
+            self.is_ordinary &= self.request_id is None and bool(SANE_REQUEST_ID.fullmatch(value))
+            self.request_id = value
+        elif name == b"connection":
+            self.is_ordinary &= value.lower() == b"keep-alive"
+        elif name in _PLAIN_HEADERS:
+            self.is_ordinary = False
