@@ -14,6 +14,7 @@ from app.ledger.ledger import Ledger
 from app.settings import Settings, Switch
 from app.store.base import MemoryStore, Store
 from app.store.sqlite import SQLiteStore
+from app.web.batch import Batch
 from app.web.fast_lane import FastLane
 from app.web.health import ALIVE, Health
 from app.web.ingest import Ingest
@@ -55,7 +56,8 @@ def build_service(
     )
     ingest = Ingest(decoder, ledger)
     stats = Stats(ledger, settings.currencies)
-    application = build_router(Transactions(ingest, ledger), stats, Health(ledger))
+    batch = Batch(decoder, ledger, ingest)
+    application = build_router(Transactions(ingest, ledger), batch, stats, Health(ledger))
     is_fast = settings.fast_lane is Switch.ON
     return Service(ledger, application, FastLane(ingest, stats, ALIVE) if is_fast else None)
 

@@ -64,7 +64,7 @@ async def fill(in_window: int) -> tuple[int, int, int]:
             submitted += 1
         while accepted < submitted:
             await asyncio.sleep(0)
-    found = ledger.read().figures.overall.count
+    found = ledger.read(ledger.moment()).figures.overall.count
     after = resident_bytes()
     await ledger.close()
     return before, after, found

@@ -28,6 +28,9 @@ _ISO_8601: Final = re.compile(
     rf"|[0-9]{{8}}{_HOUR}[0-9]{{2}}(?:[0-9]{{2}}{_FRACTION})?{_OFFSET}"
 )
 
+# As nearly every client writes it: milliseconds of the years 2001 to 2286.
+_MILLISECONDS_DIGITS: Final = 13
+
 _OUT_OF_RANGE: Final = "must lie between the years 1 and 9999"
 _NEITHER: Final = "must be an epoch as a number, or an ISO 8601 string"
 
@@ -54,6 +57,8 @@ def format_timestamp(timestamp_ms: int) -> str:
 
 
 def _from_number(literal: bytes) -> int:
+    if len(literal) == _MILLISECONDS_DIGITS and literal.isdigit():
+        return int(literal)
     number = NUMBER.fullmatch(literal)
     if number is None:
         raise TimestampError(_NEITHER)

@@ -18,6 +18,11 @@ Value = TypeVar("Value")
 
 _USER_ID: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
 
+BATCH_ITEMS_MAX: Final = 10_000
+# An array of more commas than this is not taken apart to see what is wrong with it: of so many
+# pieces most could be items, and each costs memory before it can be counted.
+_COMMAS_MAX: Final = 64 * BATCH_ITEMS_MAX
+
 _ABSENT: Final = Raw()
 _NULL: Final = Raw(b"null")
 
@@ -57,6 +62,14 @@ class Invalid(ValueError):
         self.errors = errors
 
 
+class TooMany(Exception):
+    """A batch has more than BATCH_ITEMS_MAX items."""
+
+
+Decoded = Transaction | Malformed | Invalid
+"""An item of a batch, or why it is none."""
+
+
 class _Fields(msgspec.Struct, gc=False):
     """The fields as they arrive. Numbers stay bytes until they are read exactly."""
 
@@ -84,6 +97,8 @@ class TransactionDecoder:
         self._allow_negative = allow_negative
         self._decode_fields = msgspec.json.Decoder(_Fields).decode
         self._decode_untyped_fields = msgspec.json.Decoder(_UntypedFields).decode
+        self._decode_many_fields = msgspec.json.Decoder(list[_Fields]).decode
+        self._decode_many_raw = msgspec.json.Decoder(list[Raw]).decode
 
     def decode(self, body: bytes) -> Transaction:
         """Read one transaction. Raises Malformed or Invalid."""
@@ -91,17 +106,64 @@ class TransactionDecoder:
             if not body.isascii():
                 # The decoder passes over fields it does not know without looking at their text.
                 body.decode()
-            fields = self._decode_fields(body)
-            return Transaction(
-                self._amount(fields.amount),
-                parse_timestamp(bytes(fields.timestamp)),
-                self._currency(fields.currency),
-                self._user_id(fields.user_id),
-            )
+            return self._transaction(self._decode_fields(body))
         except UnicodeDecodeError:
             raise Malformed("The body is not UTF-8") from None
         except (ValueError, RecursionError):
             return self._decode_slowly(body)
+
+    def decode_array(self, body: bytes) -> list[Decoded]:
+        """Read a JSON array of transactions, each on its own.
+
+        Raises Malformed where the body is no array, and TooMany.
+        """
+        try:
+            if not body.isascii():
+                body.decode()
+            many = self._decode_many_fields(body)
+            if len(many) > BATCH_ITEMS_MAX:
+                raise TooMany
+            return [self._transaction(fields) for fields in many]
+        except UnicodeDecodeError:
+            raise Malformed("The body is not UTF-8") from None
+        except (ValueError, RecursionError):
+            return self._decode_array_slowly(body)
+
+    def decode_lines(self, body: bytes) -> list[Decoded]:
+        """Read transactions of a line each (NDJSON), each on its own. Raises TooMany."""
+        lines = [line for line in body.split(b"\n") if line.strip()]
+        if len(lines) > BATCH_ITEMS_MAX:
+            raise TooMany
+        return [self._decode_item(line) for line in lines]
+
+    def _decode_array_slowly(self, body: bytes) -> list[Decoded]:
+        if body.count(b",") > _COMMAS_MAX:
+            raise TooMany
+        try:
+            items = self._decode_many_raw(body)
+        except msgspec.ValidationError:
+            raise Malformed("The top level of the body is not an array") from None
+        except msgspec.DecodeError as error:
+            raise Malformed(str(error)) from None
+        except RecursionError:
+            raise Malformed("The body is nested too deeply") from None
+        if len(items) > BATCH_ITEMS_MAX:
+            raise TooMany
+        return [self._decode_item(bytes(item)) for item in items]
+
+    def _decode_item(self, body: bytes) -> Decoded:
+        try:
+            return self.decode(body)
+        except (Malformed, Invalid) as error:
+            return error
+
+    def _transaction(self, fields: _Fields) -> Transaction:
+        return Transaction(
+            self._amount(fields.amount),
+            parse_timestamp(bytes(fields.timestamp)),
+            self._currency(fields.currency),
+            self._user_id(fields.user_id),
+        )
 
     def _decode_slowly(self, body: bytes) -> Transaction:
         try:
@@ -144,7 +206,8 @@ class TransactionDecoder:
         if user_id is None:
             return None
         text = str(user_id)
-        if _USER_ID.fullmatch(text) is None:
+        # Whatever can be printed has no control character; what cannot need not be one either.
+        if not (text.isprintable() and 0 < len(text) <= 128) and not _USER_ID.fullmatch(text):
             raise ValueError("must have 1 to 128 characters, none of them a control character")
         return text
 

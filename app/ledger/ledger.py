@@ -48,6 +48,13 @@ class NotReady(Exception):
         self.reason = reason
 
 
+class Moment(NamedTuple):
+    """An instant, and the version of what was counted: equal moments have equal figures."""
+
+    now_ms: int
+    version: int
+
+
 class Reading(NamedTuple):
     """Figures, and the span of time they are true of."""
 
@@ -73,6 +80,7 @@ class Ledger:
         self._now_ms = now_ms
         self._on_failure = on_failure
         self._statistics = Statistics(shape)
+        self._version = 0
         self._latest_ms = 0
         self._blocked: Unready | None = Unready.STARTING
         self._has_cleared_rows = True
@@ -129,17 +137,22 @@ class Ledger:
         else:
             self._commit.submit(rows, done)
 
-    def read(self, window_ms: int | None = None, currency: str | None = None) -> Reading:
-        """The figures of the newest `window_ms` (or the whole window), of one currency or all.
+    def moment(self) -> Moment:
+        """Now, and what has been counted by now.
 
         Raises NotReady while the window is being read back: no figure is better than a wrong one.
         """
         now_ms = self._read_clock()
         if self._blocked in (Unready.STARTING, Unready.CLOCK_STEPPED):
             raise NotReady(self._blocked)
+        return Moment(now_ms, self._version)
+
+    def read(self, moment: Moment, window_ms: int | None = None, currency: str | None = None) -> Reading:
+        """The figures of the newest `window_ms` (or the whole window), of one currency or all."""
         if window_ms is None:
             window_ms = self.shape.window_ms
-        return Reading(now_ms, window_ms, self._statistics.since(now_ms - window_ms, currency))
+        figures = self._statistics.since(moment.now_ms - window_ms, currency)
+        return Reading(moment.now_ms, window_ms, figures)
 
     async def clear(self) -> Verdict:
         """Delete everything accepted so far; what that came to, once it is durable."""
@@ -177,10 +190,12 @@ class Ledger:
 
     def _count(self, rows: Sequence[Row]) -> None:
         self._statistics.record(rows)
+        self._version += 1
 
     async def _clear(self) -> None:
         await self._store.clear()
         self._statistics.clear()
+        self._version += 1
         self._has_cleared_rows = True
         self._maintenance_due.set()
 
@@ -192,6 +207,7 @@ class Ledger:
         self._statistics = Statistics(Shape.covering(self.shape.window_ms, ahead_ms))
         for tally in tallies:
             self._statistics.absorb(tally)
+        self._version += 1
         self._latest_ms = now_ms
         if self._blocked in (Unready.STARTING, Unready.CLOCK_STEPPED):
             self._blocked = None

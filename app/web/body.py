@@ -6,23 +6,17 @@ from typing import Final
 
 from starlette.types import Receive, Scope
 
-from app.web.answers import Code, Problem, problem
+from app.web.answers import Answer, Code, Problem, problem
 
 BODY_BYTES_MAX: Final = 65_536
 
 _JSON: Final = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
+_NDJSON: Final = re.compile(rb"application/(?:x-)?ndjson\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
-# What is left of such a body is not worth reading, so the connection cannot be used again.
-_TOO_LARGE: Final = problem(
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    Code.BODY_TOO_LARGE,
-    f"The body is larger than {BODY_BYTES_MAX} bytes",
-    headers=((b"connection", b"close"),),
-)
 _NOT_JSON: Final = problem(
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Code.UNSUPPORTED_MEDIA_TYPE,
-    "The body must be application/json",
+    "The body must be JSON, and its content type, where there is one, must say so",
 )
 
 
@@ -30,22 +24,43 @@ class Disconnected(Exception):
     """The client has gone before its request was whole; there is no one to answer."""
 
 
-async def read_json_body(scope: Scope, receive: Receive) -> bytes:
+def too_large(bytes_max: int) -> Answer:
+    """The answer to a body that is not read to its end, so that its connection must close."""
+    return problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        Code.BODY_TOO_LARGE,
+        f"The body is larger than {bytes_max} bytes",
+        headers=((b"connection", b"close"),),
+    )
+
+
+def is_ndjson(scope: Scope) -> bool:
+    """Whether the body is declared to be lines of JSON."""
+    return any(
+        name == b"content-type" and _NDJSON.fullmatch(value.strip()) for name, value in scope["headers"]
+    )
+
+
+async def read_body(
+    scope: Scope, receive: Receive, bytes_max: int = BODY_BYTES_MAX, *, takes_ndjson: bool = False
+) -> bytes:
     """The whole body. Raises Problem where it is too large or declared to be something else."""
     for name, value in scope["headers"]:
         if name == b"content-type" and not _JSON.fullmatch(value.strip()):
-            raise Problem(_NOT_JSON)
-        if name == b"content-length" and int(value) > BODY_BYTES_MAX:
-            raise Problem(_TOO_LARGE)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
-        if len(body) > BODY_BYTES_MAX:
-            break
+            if not (takes_ndjson and is_ndjson(scope)):
+                raise Problem(_NOT_JSON)
+        elif name == b"content-length" and int(value) > bytes_max:
+            raise Problem(too_large(bytes_max))
+    parts: list[bytes] = []
+    received = 0
+    while True:
         message = await receive()
-        body += message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise Disconnected
-    if len(body) > BODY_BYTES_MAX:
-        raise Problem(_TOO_LARGE)
-    return body
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        part = message.get("body", b"")
+        received += len(part)
+        if received > bytes_max:
+            raise Problem(too_large(bytes_max))
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)

@@ -16,11 +16,12 @@ Reply = Callable[[Answer], None]
 # What every answer of 201 shares: an id is always of one length.
 _ACCEPTED: Final = json_answer(HTTPStatus.CREATED, b'{"id":"%s"}' % (b"-" * 36))
 _LATE: Final = make_answer(HTTPStatus.NO_CONTENT)
+AHEAD_FIELD: Final = FieldError("/timestamp", "must not lie ahead of the server's clock")
 _AHEAD: Final = problem(
     HTTPStatus.UNPROCESSABLE_ENTITY,
     Code.TIMESTAMP_AHEAD,
     "The timestamp lies too far ahead of the server's clock",
-    (FieldError("/timestamp", "must not lie ahead of the server's clock"),),
+    (AHEAD_FIELD,),
 )
 _STORE_REFUSED: Final = unavailable(
     Code.STORE_REFUSED, "The store has no room; nothing of this request was kept"
@@ -78,6 +79,9 @@ def word_refusal(error: Malformed | Invalid) -> Answer:
             "A field is missing or wrong",
             error.errors,
         )
-    return problem(
-        HTTPStatus.BAD_REQUEST, Code.MALFORMED_BODY, f"The body is not a JSON object: {error}"
-    )
+    return word_malformed("The body is not a JSON object", error)
+
+
+def word_malformed(what: str, error: Malformed) -> Answer:
+    """The answer to bytes that are not what they should be at all."""
+    return problem(HTTPStatus.BAD_REQUEST, Code.MALFORMED_BODY, f"{what}: {error}")

@@ -12,11 +12,13 @@ from app.core.money import format_amount
 from app.core.summary import Summary
 from app.core.timestamp import format_timestamp
 from app.core.transaction import FieldError
-from app.ledger.ledger import Ledger, NotReady, Reading
+from app.ledger.ledger import Ledger, Moment, NotReady, Reading
 from app.web.answers import Answer, Code, Problem, json_answer, problem
 from app.web.ingest import NOT_READY
 
 _SPAN: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h)?")
+# In one millisecond hardly anyone asks more different questions; who does is answered all the same.
+_ANSWERS_MAX: Final = 64
 _UNIT_MS: Final = {None: 1000, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
@@ -26,6 +28,9 @@ class Stats:
     def __init__(self, ledger: Ledger, currencies: frozenset[str]) -> None:
         self._ledger = ledger
         self._currencies = currencies
+        self._moment: Moment | None = None
+        self._answers: dict[bytes, Answer] = {}
+        """The answers of this moment, by query. They are as true as when they were made."""
 
     async def get(self, scope: Scope, receive: Receive) -> Answer:
         """Answer the figures the query asks for."""
@@ -33,12 +38,21 @@ class Stats:
 
     def answer(self, query: bytes) -> Answer:
         """The figures a query asks for. Raises Problem."""
-        window_ms, currency = self._question(query)
         try:
-            reading = self._ledger.read(window_ms, currency)
+            moment = self._ledger.moment()
         except NotReady as error:
             raise Problem(NOT_READY[error.reason]) from error
-        return json_answer(HTTPStatus.OK, self._encode(reading))
+        if moment != self._moment:
+            self._moment = moment
+            self._answers.clear()
+        answer = self._answers.get(query)
+        if answer is None:
+            window_ms, currency = self._question(query)
+            reading = self._ledger.read(moment, window_ms, currency)
+            answer = json_answer(HTTPStatus.OK, self._encode(reading))
+            if len(self._answers) < _ANSWERS_MAX:
+                self._answers[query] = answer
+        return answer
 
     def _question(self, query: bytes) -> tuple[int | None, str | None]:
         """The span in milliseconds and the currency asked for. Raises Problem."""

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope
 from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger
 from app.web.answers import Answer, make_answer
-from app.web.body import read_json_body
+from app.web.body import read_body
 from app.web.ingest import Ingest
 
 _CLEARED: Final = make_answer(HTTPStatus.NO_CONTENT)
@@ -24,7 +24,7 @@ class Transactions:
 
     async def post(self, scope: Scope, receive: Receive) -> Answer:
         """Answer when the transaction is durable and counted, or was refused."""
-        body = await read_json_body(scope, receive)
+        body = await read_body(scope, receive)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def reply(answer: Answer) -> None:

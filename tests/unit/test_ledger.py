@@ -67,7 +67,7 @@ class Bench:
             await asyncio.sleep(0)
 
     def count(self, window_ms: int | None = None) -> int:
-        return self.ledger.read(window_ms).figures.overall.count
+        return self.ledger.read(self.ledger.moment(), window_ms).figures.overall.count
 
 
 def bench_test(body: Callable[[Bench], Awaitable[None]]) -> None:
@@ -124,7 +124,7 @@ def test_a_deletion_takes_effect_between_what_came_before_and_what_came_after() 
         bench.submit(amount_units=5)
         await clearing
         await bench.answered(2)
-        assert bench.ledger.read().figures.overall == Summary.of(5)
+        assert bench.ledger.read(bench.ledger.moment()).figures.overall == Summary.of(5)
 
     bench_test(body)
 
@@ -235,7 +235,7 @@ def test_nothing_is_taken_or_answered_before_the_window_is_read_back() -> None:
         assert bench.verdicts == [Verdict.UNREADY]
         assert bench.ledger.why_unready() is Unready.STARTING
         with pytest.raises(NotReady):
-            bench.ledger.read()
+            bench.ledger.read(bench.ledger.moment())
 
     asyncio.run(main())
 
@@ -281,7 +281,7 @@ def test_a_clock_set_back_further_has_the_window_read_back_before_it_answers() -
         bench.clock.now_ms -= 1_800_000
         assert bench.ledger.why_unready() is Unready.CLOCK_STEPPED
         with pytest.raises(NotReady):
-            bench.ledger.read()
+            bench.ledger.read(bench.ledger.moment())
         bench.submit()
         assert bench.verdicts[-1] is Verdict.UNREADY
         while bench.ledger.why_unready() is not None:

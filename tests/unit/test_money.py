@@ -185,8 +185,20 @@ def test_a_hundred_thousand_digits_are_refused(literal: bytes) -> None:
     assert outcome(literal) is None
 
 
-def test_digits_that_an_exponent_takes_back_are_exact() -> None:
-    assert parse_amount(b"15" + b"0" * 60_000 + b"e-60001") == 150_000_000
+@pytest.mark.parametrize(
+    ("literal", "units"),
+    [
+        pytest.param(b"15" + b"0" * 60_000 + b"e-60001", 150_000_000, id="60000 digits"),
+        pytest.param(b"15" + b"0" * 100_000 + b"e-100001", 150_000_000, id="100000 digits"),
+        pytest.param(b"15" + b"0" * 2_000_000 + b"e-2000001", 150_000_000, id="2000000 digits"),
+        pytest.param(b"1" + b"0" * 100_000 + b"e-200000", None, id="far too small"),
+    ],
+)
+def test_an_exponent_counts_in_full_however_many_digits_stand_against_it(
+    literal: bytes, units: int | None
+) -> None:
+    # A batch may be of 8 MiB, and one number may fill it.
+    assert outcome(literal) == units
 
 
 @twin

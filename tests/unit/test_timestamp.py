@@ -210,6 +210,7 @@ def test_a_number_outside_the_years_1_to_9999_is_refused(literal: bytes) -> None
         pytest.param(b"1e0001", 10_000, id="an exponent of four digits"),
         pytest.param(b"0e9999", 0, id="zero with any exponent"),
         pytest.param(b"1e-9999", 0, id="nothing left above a millisecond"),
+        pytest.param(b"15" + b"0" * 100_000 + b"e-100001", 1500, id="an exponent of 100001"),
     ],
 )
 def test_a_number_may_be_spelled_at_any_length(literal: bytes, timestamp_ms: int) -> None:
