@@ -14,12 +14,12 @@ Ids of one process sort by arrival: the counter starts at zero each millisecond,
 
 from typing import Final
 
-_COUNTER_BITS: Final = 26
-_COUNTER_MASK: Final = (1 << _COUNTER_BITS) - 1
+_COUNTER_MAX: Final = (1 << 26) - 1
+_COUNTER_STEP: Final = 1 << 36
 _RANDOM_LOW_BITS: Final = 36
+_RANDOM_HIGH_SHIFT: Final = 64
 _TIME_SHIFT: Final = 80
 _VERSION: Final = 0x7 << 76
-_RANDOM_HIGH_SHIFT: Final = 64
 _VARIANT: Final = 0b10 << 62
 
 
@@ -29,17 +29,20 @@ class IdentifierSource:
     def __init__(self, process_bits: int) -> None:
         high, low = divmod(process_bits & ((1 << 48) - 1), 1 << _RANDOM_LOW_BITS)
         self._constant = _VERSION | _VARIANT | high << _RANDOM_HIGH_SHIFT | low
-        # Milliseconds and counter in one integer: an overflow of the counter carries into time.
+        self._time_ms = -1
+        self._left = 0
         self._last = 0
 
     def next(self, now_ms: int) -> int:
         """The next id; it is greater than every id made before."""
-        last = self._last = max(self._last + 1, now_ms << _COUNTER_BITS)
-        return (
-            last >> _COUNTER_BITS << _TIME_SHIFT
-            | (last & _COUNTER_MASK) << _RANDOM_LOW_BITS
-            | self._constant
-        )
+        if now_ms <= self._time_ms and self._left:
+            self._left -= 1
+            self._last += _COUNTER_STEP
+        else:
+            self._time_ms = max(now_ms, self._time_ms + 1)
+            self._left = _COUNTER_MAX
+            self._last = self._time_ms << _TIME_SHIFT | self._constant
+        return self._last
 
 
 def format_identifier(identifier: int) -> str:

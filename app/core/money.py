@@ -18,6 +18,13 @@ UNITS_MAX: Final = 2**63 - 1
 
 _FRACTION_DIGITS_SHOWN_MIN: Final = 2
 
+# Nearly every amount: plain digits, far from the bounds, that need no closer look.
+_WHOLE_DIGITS_USUAL: Final = 10
+_ZERO: Final = ord("0")
+_SCALES: Final[tuple[int, ...]] = tuple(
+    10 ** (FRACTION_DIGITS - digits) for digits in range(FRACTION_DIGITS + 1)
+)
+
 _NO_NUMBER: Final = "must be a JSON number, or a string spelled like one"
 _TOO_FINE: Final = f"must have at most {FRACTION_DIGITS} fraction digits"
 _TOO_LARGE: Final = "must be of a magnitude of at most 92233720368.54775807"
@@ -33,6 +40,15 @@ def parse_amount(literal: bytes) -> int:
     Raises AmountError for anything else, for more than eight fraction digits and for a magnitude
     above UNITS_MAX.
     """
+    whole, point, fraction = literal.partition(b".")
+    if (
+        whole.isdigit()
+        and len(whole) <= _WHOLE_DIGITS_USUAL
+        and (whole[0] != _ZERO or len(whole) == 1)
+        and (fraction.isdigit() or not point)
+        and len(fraction) <= FRACTION_DIGITS
+    ):
+        return int(whole + fraction) * _SCALES[len(fraction)]
     number = NUMBER.fullmatch(_unquoted(literal) if literal[:1] == b'"' else literal)
     if number is None:
         raise AmountError(_NO_NUMBER)
