@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,9 @@ MEMORY: Final = "memory://"
 SQLITE: Final = "sqlite:///"
 
 _CODE: Final = re.compile(r"[A-Z0-9]{2,12}")
+
+# The last part names a file; SQLite itself would take :memory: and file: for something else.
+_FILE_URL: Final = re.compile(rf"{SQLITE}(?!file:)(?:.*/)?(?!\.{{1,2}}$|:)[^/]+")
 
 Environment = Mapping[str, str]
 
@@ -96,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def currencies(self) -> frozenset[str]:
         """Every code a transaction may carry."""
-        return ISO_4217 | set(filter(None, self.extra_currencies.split(",")))
+        return ISO_4217 | set(_codes(self.extra_currencies))
 
     @property
     def database_path(self) -> Path | None:
@@ -132,14 +135,15 @@ def read_settings(environment: Environment) -> Settings:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).rpartition(" - at ")
-        raise SettingsError(f"{path.strip('`$.')}: {reason}") from None
+        name = path.strip("`$.")
+        raise SettingsError(f"{name}: {reason}{_choices(name)}") from None
     _check(settings)
     return settings
 
 
 def _check(settings: Settings) -> None:
     """What a type cannot say. Raises SettingsError."""
-    for code in filter(None, settings.extra_currencies.split(",")):
+    for code in _codes(settings.extra_currencies):
         if not _CODE.fullmatch(code):
             raise SettingsError(
                 f"EXTRA_CURRENCIES: {code!r} is not a code of 2 to 12 capitals and digits"
@@ -149,13 +153,26 @@ def _check(settings: Settings) -> None:
             "DEFAULT_CURRENCY: must be an ISO 4217 code in capitals, or one of EXTRA_CURRENCIES"
         )
     url = settings.database_url
-    if url != MEMORY and (not url.startswith(SQLITE) or url.endswith("/")):
+    if url != MEMORY and not _FILE_URL.fullmatch(url):
         raise SettingsError("DATABASE_URL: must be sqlite:/// and the path of a file, or memory://")
     if settings.auth is Authentication.UNSET and not _is_loopback(settings.host):
         raise SettingsError(
             f"AUTH: must be set where HOST ({settings.host}) is not a loopback address; "
             "AUTH=off lets in whoever can connect"
         )
+
+
+def _codes(text: str) -> list[str]:
+    return [code.strip() for code in text.split(",") if code.strip()]
+
+
+def _choices(name: str) -> str:
+    """What a variable with a fixed set of values accepts."""
+    hints = get_type_hints(Settings)
+    hint = hints.get(name.lower())
+    if not (isinstance(hint, type) and issubclass(hint, Enum)):
+        return ""
+    return f"; must be one of: {', '.join(choice.value for choice in hint if choice.value)}"
 
 
 def _is_loopback(host: str) -> bool:

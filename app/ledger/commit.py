@@ -136,8 +136,13 @@ class GroupCommit:
         if batch is self._gathering:
             self._gathering = None
         rows = [row for submitted, _ in batch for row in submitted]
+
+        async def keep_and_count() -> None:
+            await self._store.append(rows)
+            self._count(rows)
+
         try:
-            await self._guarded(lambda: self._store.append(rows))
+            await self._guarded(keep_and_count)
         except StoreRefused:
             verdict = Verdict.REFUSED
         except StoreFailed:
@@ -145,7 +150,6 @@ class GroupCommit:
         else:
             verdict = Verdict.ACCEPTED
             self._note_room()
-            self._count(rows)
         self._pending_rows -= len(rows)
         for submitted, done in batch:
             try:
@@ -161,9 +165,9 @@ class GroupCommit:
         try:
             await job()
         except StoreRefused as error:
-            if not self.is_refusing:
+            was_refusing, self.is_refusing = self.is_refusing, True
+            if not was_refusing:
                 log.warning("store_refuses", reason=str(error))
-            self.is_refusing = True
             raise
         except Exception as error:
             # An error nobody foresaw leaves the same doubt as a failed sync.
@@ -173,5 +177,5 @@ class GroupCommit:
 
     def _note_room(self) -> None:
         if self.is_refusing:
-            log.info("store_accepts_again")
             self.is_refusing = False
+            log.info("store_accepts_again")

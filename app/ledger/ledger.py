@@ -34,7 +34,7 @@ class Unready(Enum):
 
     STARTING = "reading back the last window"
     CLOCK_STEPPED = "the clock was set back, and the window is being read back"
-    STORE_REFUSES = "the store has no room"
+    STORE_REFUSES = "the store takes nothing: its disk is full, or another process holds it locked"
     STORE_FAILED = "the store has failed"
     OVERLOADED = "too many transactions are waiting to be stored"
     DRAINING = "shutting down"
@@ -201,8 +201,10 @@ class Ledger:
 
     async def _refill(self) -> None:
         now_ms = self._now_ms()
-        tallies = await self._store.tally(now_ms - self.shape.window_ms, now_ms + _REFILL_AHEAD_MS_MAX)
-        newest_ms = max((tally.timestamp_ms for tally in tallies), default=now_ms)
+        tallies = await self._store.tally(
+            now_ms - self.shape.window_ms, now_ms + _REFILL_AHEAD_MS_MAX, self.shape.resolution_ms
+        )
+        newest_ms = max((tally.slot_ms for tally in tallies), default=now_ms)
         ahead_ms = max(self.shape.ahead_ms, newest_ms - now_ms)
         self._statistics = Statistics(Shape.covering(self.shape.window_ms, ahead_ms))
         for tally in tallies:

@@ -58,7 +58,7 @@ class Statistics:
 
     def absorb(self, tally: Tally) -> None:
         """Count transactions that were summed up before."""
-        self._window(tally.currency).absorb(tally.timestamp_ms, tally.summary)
+        self._window(tally.currency).absorb(tally.slot_ms, tally.summary)
 
     def clear(self) -> None:
         """Count nothing."""

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from functools import partial
+from types import FrameType
 from typing import Final, cast
 
 import structlog
@@ -59,8 +60,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
+    opening = loop.create_task(ledger.open())
+    await asyncio.wait((opening, server.stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():
+        return EXIT_OK  # Nothing was taken in yet, and reading back a long window may take a while.
     try:
-        await ledger.open()
+        opening.result()
     except (StoreUnusable, StoreFailed, StoreRefused) as error:
         return _give_up(str(error))
     await server.serve(sockets=[listener])
@@ -77,6 +82,23 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 
 class _Server(uvicorn.Server):
     """uvicorn, told of signals from the start on, and leaving the exit status to us."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note that the process is to end."""
+        super().handle_exit(sig, frame)
+        if not self.stopping.done():
+            self.stopping.set_result(None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in flight; what takes too long is told so."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Protocol):
+                connection.cut_short()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the door, and say so."""
@@ -121,6 +143,8 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Without this another process may still bind the same address and be the first to listen.
+        listener.listen(_BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -14,10 +14,10 @@ MEMORY_ROWS_MAX: Final = 100_000
 
 
 class Tally(NamedTuple):
-    """The summary of all rows of one currency and one millisecond."""
+    """The summary of all rows of one currency and one slot of time, named by its start."""
 
     currency: str
-    timestamp_ms: int
+    slot_ms: int
     summary: Summary
 
 
@@ -54,8 +54,8 @@ class Store(Protocol):
     async def probe(self) -> None:
         """Write something durably and change nothing: whether an append would find room."""
 
-    async def tally(self, from_ms: int, to_ms: int) -> Sequence[Tally]:
-        """Sum up the rows with a timestamp from `from_ms` to `to_ms`, both included."""
+    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
+        """Sum up the rows from `from_ms` to `to_ms`, both included, in slots of `resolution_ms`."""
 
     async def close(self) -> None:
         """Leave everything in order; the last call."""
@@ -85,13 +85,14 @@ class MemoryStore:
     async def probe(self) -> None:
         """There is always room."""
 
-    async def tally(self, from_ms: int, to_ms: int) -> Sequence[Tally]:
+    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
         """Sum up the rows of a span of time."""
         summaries: dict[tuple[str, int], Summary] = {}
         for row in self._rows:
             transaction = row.transaction
             if from_ms <= transaction.timestamp_ms <= to_ms:
-                key = transaction.currency, transaction.timestamp_ms
+                slot_ms = transaction.timestamp_ms // resolution_ms * resolution_ms
+                key = transaction.currency, slot_ms
                 one = Summary.of(transaction.amount_units)
                 summaries[key] = summaries[key].merge(one) if key in summaries else one
         return [Tally(*key, summary) for key, summary in summaries.items()]

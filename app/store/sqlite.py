@@ -48,6 +48,10 @@ _APPLIED: Final = """
     SELECT version, checksum FROM migrations ORDER BY version;
 """
 
+_STATE: Final = """
+    SELECT epoch, cleared_seq, (SELECT coalesce(max(seq), 0) FROM transactions) FROM ledger
+"""
+
 _INSERT: Final = """
     INSERT INTO transactions (seq, id, epoch, amount_units, currency, timestamp_ms, user_id)
     VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -55,11 +59,12 @@ _INSERT: Final = """
 
 # A sum of amounts may pass 64 bits, where SQLite's sum() fails; the sums of their halves do not.
 _TALLY: Final = """
-    SELECT currency, timestamp_ms, count(*), sum(amount_units >> 32), sum(amount_units & 0xffffffff),
+    SELECT currency, timestamp_ms / ?1 * ?1 AS slot_ms, count(*),
+           sum(amount_units >> 32), sum(amount_units & 0xffffffff),
            min(amount_units), max(amount_units)
     FROM transactions
-    WHERE timestamp_ms BETWEEN ? AND ? AND epoch = ?
-    GROUP BY timestamp_ms, currency
+    WHERE timestamp_ms BETWEEN ?2 AND ?3 AND epoch = ?4
+    GROUP BY slot_ms, currency
 """
 
 # SQLite writes nothing where a value stays what it was.
@@ -128,14 +133,14 @@ class SQLiteStore:
         """Count the probes in the ledger's one row."""
         await self._write(_PROBE)
 
-    async def tally(self, from_ms: int, to_ms: int) -> Sequence[Tally]:
+    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
         """Sum up the rows of a span of time, in the database."""
 
         def tally() -> Sequence[Tally]:
-            found = self._connection.execute(_TALLY, (from_ms, to_ms, self._epoch))
+            found = self._connection.execute(_TALLY, (resolution_ms, from_ms, to_ms, self._epoch))
             return [
-                Tally(currency, timestamp_ms, Summary(count, (high << 32) + low, lowest, highest))
-                for currency, timestamp_ms, count, high, low, lowest, highest in found
+                Tally(currency, slot_ms, Summary(count, (high << 32) + low, lowest, highest))
+                for currency, slot_ms, count, high, low, lowest, highest in found
             ]
 
         return await self._worker.run(lambda: self._guard(tally))
@@ -185,6 +190,9 @@ class SQLiteStore:
             return call()
         except (apsw.FullError, apsw.BusyError) as error:
             self._roll_back()
+            if isinstance(error, apsw.FullError):
+                # Once its pages are copied back the WAL is written from its start again.
+                self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
             raise StoreRefused(str(error)) from error
         except apsw.Error as error:
             raise self._failed(error) from error
@@ -208,12 +216,14 @@ class SQLiteStore:
             _make_directory(self._path.parent)
             self._lock_file = _lock(self._path.with_name(self._path.name + "-lock"))
             self._connection = apsw.Connection(str(self._path))
-            self._connection.execute(_PRAGMAS)
+            # Stepped to the end: each statement only runs when the one before it has been read out.
+            self._connection.execute(_PRAGMAS).fetchall()
             self._connection.set_wal_hook(self._note_wal_pages)
             self._migrate()
-            self._epoch, cleared_seq, last_seq = self._connection.execute(
-                "SELECT epoch, cleared_seq, (SELECT coalesce(max(seq), 0) FROM transactions) FROM ledger"
-            ).get
+            state = self._connection.execute(_STATE).fetchall()
+            if len(state) != 1:
+                raise StoreUnusable(f"cannot use {self._path}: its ledger table is damaged")
+            self._epoch, cleared_seq, last_seq = (cast(int, value) for value in state[0])
             self._last_seq = max(cleared_seq, last_seq)
             # A first write shows that there is room to write, and makes the WAL; SQLite overlooks
             # an error when it syncs the directory that the WAL is then an entry of.
@@ -223,7 +233,8 @@ class SQLiteStore:
             raise StoreUnusable(f"cannot use {self._path}: {error}") from error
 
     def _migrate(self) -> None:
-        with self._connection:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
             applied = {
                 cast(int, version): str(checksum)
                 for version, checksum in self._connection.execute(_APPLIED).fetchall()
@@ -234,6 +245,10 @@ class SQLiteStore:
                     "INSERT INTO migrations VALUES (?, ?, ?)",
                     (migration.version, migration.name, migration.checksum),
                 )
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
 
     def _note_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages

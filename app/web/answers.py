@@ -101,3 +101,8 @@ def unavailable(code: Code, detail: str) -> Answer:
         detail,
         headers=((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),),
     )
+
+
+def pointer(name: str) -> str:
+    """The JSON pointer (RFC 6901) to a name that a client has made up."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -23,7 +23,7 @@ from app.core.transaction import (
 )
 from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger
-from app.web.answers import Answer, Code, Problem, json_answer, problem
+from app.web.answers import Answer, Code, Problem, json_answer, pointer, problem
 from app.web.body import is_ndjson, read_body
 from app.web.ingest import AHEAD_FIELD, Ingest, word_malformed
 
@@ -106,9 +106,9 @@ def _options(query: bytes) -> tuple[bool, bool]:
     errors: list[FieldError] = []
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in options:
-            errors.append(FieldError(f"/{name}", "is not a parameter of a batch"))
+            errors.append(FieldError(pointer(name), "is not a parameter of a batch"))
         elif value not in _SWITCHES:
-            errors.append(FieldError(f"/{name}", "must be true or false"))
+            errors.append(FieldError(pointer(name), "must be true or false"))
         else:
             options[name] = _SWITCHES[value]
     if errors:

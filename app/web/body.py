@@ -20,6 +20,13 @@ _NOT_JSON: Final = problem(
 )
 
 
+_CODINGS: Final = (b"content-encoding", b"transfer-encoding")
+_NO_CODINGS: Final = (b"identity", b"chunked")
+_ENCODED: Final = problem(
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.UNSUPPORTED_MEDIA_TYPE, "The body must not be compressed"
+)
+
+
 class Disconnected(Exception):
     """The client has gone before its request was whole; there is no one to answer."""
 
@@ -51,6 +58,8 @@ async def read_body(
                 raise Problem(_NOT_JSON)
         elif name == b"content-length" and int(value) > bytes_max:
             raise Problem(too_large(bytes_max))
+        elif name in _CODINGS and value.strip().lower() not in _NO_CODINGS:
+            raise Problem(_ENCODED)
     parts: list[bytes] = []
     received = 0
     while True:

@@ -24,7 +24,7 @@ _AHEAD: Final = problem(
     (AHEAD_FIELD,),
 )
 _STORE_REFUSED: Final = unavailable(
-    Code.STORE_REFUSED, "The store has no room; nothing of this request was kept"
+    Code.STORE_REFUSED, "The store takes nothing now; nothing of this request was kept"
 )
 _STORE_FAILED: Final = unavailable(
     Code.STORE_FAILED, "The store has failed; whether this request was kept is not known"

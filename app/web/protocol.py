@@ -14,17 +14,21 @@ from collections import deque
 from http import HTTPStatus
 from typing import Any, Final
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.web.answers import Answer, Code, problem
 from app.web.fast_lane import FastLane
-from app.web.resource import internal_error, make_request_id
+from app.web.resource import CUT_SHORT, internal_error, make_request_id
 
 # A client that sends without reading is read no further once this many answers wait.
 _SLOTS_MAX: Final = 256
+
+_VERSIONS: Final = ("1.1", "1.0")
 
 _MALFORMED: Final = problem(
     HTTPStatus.BAD_REQUEST, Code.MALFORMED_REQUEST, "The request is not valid HTTP"
@@ -44,6 +48,19 @@ class _Slot:
     def __call__(self, answer: Answer) -> None:
         self.answer = answer
         self._protocol.answered()
+
+
+class _Flow(FlowControl):
+    """Reads on only when the connection has not more to answer already than it should."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: "Protocol") -> None:
+        super().__init__(transport)
+        self._protocol = protocol
+
+    def resume_reading(self) -> None:
+        """Read on, unless there is enough to do."""
+        if not self._protocol.has_enough_to_do:
+            super().resume_reading()
 
 
 class Protocol(HttpToolsProtocol):
@@ -71,7 +88,10 @@ class Protocol(HttpToolsProtocol):
         self._is_parsing = False
         self._parsed: RequestResponseCycle | None = None
         """The plain request the parser is in the middle of, once its head has come."""
+        self._running: RequestResponseCycle | None = None
+        """The plain request whose answer is being made."""
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
+        self._is_reframing = False
         self._is_malformed = False
         self._active_at = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -87,7 +107,33 @@ class Protocol(HttpToolsProtocol):
             data = self._take(self._fast_lane, self._unread + data)
             if not data:
                 return
-        super().data_received(data)
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse_behind_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _parse_behind_upgrade(self, data: bytes) -> None:
+        """Go on behind the head of a request that offers an upgrade, without upgrading.
+
+        The parser ends there. A new one is told, by a head that is not looked at, how the body that
+        follows is framed.
+        """
+        framing = [
+            b"%s: %s\r\n" % header
+            for header in self.headers
+            if header[0] in (b"content-length", b"transfer-encoding")
+        ]
+        self.parser = httptools.HttpRequestParser(self)
+        self._is_reframing = True
+        self._parse(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
+        self._is_reframing = False
+        if data:
+            self._parse(data)
 
     def _take(self, fast_lane: FastLane, data: bytes) -> bytes:
         """Handle every whole request at the front that the fast lane knows; what is behind them."""
@@ -152,7 +198,7 @@ class Protocol(HttpToolsProtocol):
     def _all_answered(self) -> None:
         if self._held is not None:
             held, self._held = self._held, None
-            super()._start_asgi_task(*held)
+            self._start_asgi_task(*held)
         elif self._closes_when_answered:
             self.transport.close()
         else:
@@ -163,17 +209,34 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note that the parser is in the middle of a request."""
-        self._is_parsing = True
-        super().on_message_begin()
+        if not self._is_reframing:
+            self._is_parsing = True
+            super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the target."""
+        if not self._is_reframing:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header."""
+        if not self._is_reframing:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Note that a plain request is under way."""
+        if self._is_reframing:
+            return
+        if self.parser.get_http_version() not in _VERSIONS:
+            raise httptools.HttpParserError("a version that is not spoken here")
         self._plain_requests += 1
         super().on_headers_complete()
         self._parsed = self.cycle
 
     def on_message_complete(self) -> None:
         """Note that the parser is done with a request."""
+        if self.parser.should_upgrade():
+            return  # Only its head was read; its body follows.
         self._is_parsing = False
         self._parsed = None
         super().on_message_complete()
@@ -182,6 +245,7 @@ class Protocol(HttpToolsProtocol):
         if self._slots:
             self._held = (cycle, app)
         else:
+            self._running = cycle
             super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -218,10 +282,24 @@ class Protocol(HttpToolsProtocol):
         self._slots.append(slot)
         slot(_MALFORMED)
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: an upgrade that is not supported is served as the plain request it also is."""
-
     # The connection's life.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; uvicorn narrows the argument that asyncio's protocols have."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self)
+
+    @property
+    def has_enough_to_do(self) -> bool:
+        """Whether no more requests should be read for now."""
+        return self.flow.write_paused or bool(self.pipeline) or len(self._slots) >= _SLOTS_MAX
+
+    def cut_short(self) -> None:
+        """Answer what the ledger has not decided when there is no more time, and close."""
+        self._closes_when_answered = True
+        for slot in self._slots:
+            slot.answer = slot.answer or CUT_SHORT
+        self._flush()
 
     def shutdown(self) -> None:
         """Answer what was taken, then close."""
@@ -233,6 +311,11 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the answers: there is no one to read them."""
         self._slots.clear()
+        gone = [cycle for cycle, _ in self.pipeline]
+        self.pipeline.clear()
+        for cycle in filter(None, (self._running, *gone)):
+            cycle.disconnected = True
+            cycle.message_event.set()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         super().connection_lost(exc)

@@ -4,6 +4,7 @@ A handler is an async function of the ASGI scope and receive. It returns an Answ
 whatever else it raises becomes a 500 that tells the caller nothing but where to look.
 """
 
+import asyncio
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Final
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from app.web.answers import Answer, Code, Problem, problem
+from app.web.answers import Answer, Code, Problem, problem, unavailable
 from app.web.body import Disconnected
 
 SANE_REQUEST_ID: Final = re.compile(rb"[!-~]{1,64}")
@@ -48,6 +49,9 @@ class Resource:
             answer = refusal.answer
         except Disconnected:
             return
+        except asyncio.CancelledError:
+            # A drain that took too long; the task ends by itself once it has said so.
+            answer = CUT_SHORT
         except Exception:
             request_id = request_id or make_request_id()
             answer = internal_error(request_id)
@@ -93,4 +97,7 @@ _INTERNAL_ERROR: Final = problem(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     Code.INTERNAL_ERROR,
     "The request could not be handled; the log has the reason under its request id",
+)
+CUT_SHORT: Final = unavailable(
+    Code.NOT_READY, "Shutting down; whether this request was kept is not known"
 )

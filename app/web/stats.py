@@ -13,7 +13,7 @@ from app.core.summary import Summary
 from app.core.timestamp import format_timestamp
 from app.core.transaction import FieldError
 from app.ledger.ledger import Ledger, Moment, NotReady, Reading
-from app.web.answers import Answer, Code, Problem, json_answer, problem
+from app.web.answers import Answer, Code, Problem, json_answer, pointer, problem
 from app.web.ingest import NOT_READY
 
 _SPAN: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h)?")
@@ -78,7 +78,7 @@ class Stats:
                 # A misspelt name must not silently ask a wider question.
                 detail = "is not a parameter of these statistics"
             if detail is not None:
-                errors.append(FieldError(f"/{name}", detail))
+                errors.append(FieldError(pointer(name), detail))
             seen.add(name)
         if errors:
             raise Problem(

@@ -7,7 +7,7 @@ test puts it and not where the kernel does.
 import asyncio
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ def get(target: bytes) -> bytes:
     return b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % target
 
 
+UPGRADE = (b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABk")
 WHOLE = b'{"amount":1,"timestamp":%d}' % NOW_MS
 CHUNKED = (
     b"POST /transactions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -55,6 +56,9 @@ ORDINARY: list[Request] = [
     (post(WHOLE, b"content-type: text/plain"), 415),
     (post(WHOLE, b"expect: 100-continue"), 201),
     (CHUNKED, 201),
+    (post(WHOLE, *UPGRADE), 201),
+    (CHUNKED.replace(b"host: x", b"\r\n".join([b"host: x", *UPGRADE])), 201),
+    (get(b"/stats").replace(b"\r\n\r\n", b"\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"), 200),
     (get(b"/stats"), 200),
     (get(b"/stats?window=1s"), 200),
     (get(b"/stats?window=never"), 422),
@@ -66,6 +70,7 @@ ORDINARY: list[Request] = [
 CLOSING: list[Request] = [
     (post(WHOLE, b"connection: close"), 201),
     (post(WHOLE).replace(b"HTTP/1.1", b"HTTP/1.0"), 201),
+    (b"GET /stats HTTP/2.0\r\nhost: x\r\n\r\n", 400),
     (b"what is this\r\n\r\n", 400),
     (post(b"x", b"content-length: 2"), 400),
     (b"GET /stats HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n", 400),
@@ -201,6 +206,113 @@ async def converse(connect: partial[Protocol], choose: random.Random) -> None:
         assert status < 400 or found
     wire.close()
     await asyncio.sleep(0)
+
+
+class GatedStore(MemoryStore):
+    """Commits when it is let to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        await self.gate.wait()
+        await super().append(rows)
+
+
+class Bench:
+    """A connection to a service whose store waits to be let go on."""
+
+    def __init__(self, protocol: Protocol, wire: Wire, state: ServerState, store: GatedStore) -> None:
+        self.protocol = protocol
+        self.wire = wire
+        self.state = state
+        self.store = store
+
+    async def turn(self) -> None:
+        """Let the loop turn often enough for anything that can happen to happen."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+
+def bench_test(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch, body: Callable[[Bench], Awaitable[None]]
+) -> None:
+    async def main() -> None:
+        store = GatedStore()
+        monkeypatch.setattr("app.main._build_store", lambda _: store)
+        settings = Settings(database_url="memory://", fast_lane=lane)
+        service = build_service(settings, pytest.fail, Clock(NOW_MS))
+        await service.ledger.open()
+        config = server_config(settings, service)
+        config.load()
+        state, wire = ServerState(), Wire()
+        protocol = Protocol(config, state, {}, fast_lane=service.fast_lane)
+        wire.protocol = protocol
+        protocol.connection_made(wire)
+        await body(Bench(protocol, wire, state, store))
+        store.gate.set()
+        await service.ledger.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lane", list(Switch))
+def test_a_client_that_does_not_read_is_not_read_from(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.pause_writing()
+        bench.protocol.data_received(get(b"/stats") * 5)
+        await bench.turn()
+        assert bench.wire.is_paused
+        bench.protocol.resume_writing()
+        await bench.turn()
+        assert not bench.wire.is_paused
+        answers = Answers()
+        answers.read(bench.wire.written)
+        assert answers.statuses == [200] * 5
+
+    bench_test(lane, monkeypatch, body)
+
+
+@pytest.mark.parametrize("lane", list(Switch))
+def test_what_is_undecided_when_a_drain_ends_is_told_so(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received(post(WHOLE))
+        await bench.turn()
+        bench.protocol.shutdown()
+        assert bench.wire.written == b""
+        for task in bench.state.tasks:
+            task.cancel()
+        bench.protocol.cut_short()
+        await bench.turn()
+        answers = Answers()
+        answers.read(bench.wire.written)
+        assert answers.statuses == [503]
+        assert b"application/problem+json" in bench.wire.written
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+@pytest.mark.parametrize("lane", list(Switch))
+def test_a_client_that_is_gone_leaves_no_trace_in_the_log(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received((post(WHOLE) + get(b"/nope")) * 3)
+        await bench.turn()
+        bench.wire.close()
+        await bench.turn()
+        bench.store.gate.set()
+        await bench.turn()
+        assert bench.wire.written == b""
+        assert caplog.records == []
+
+    bench_test(lane, monkeypatch, body)
 
 
 @pytest.mark.parametrize("lane", list(Switch))

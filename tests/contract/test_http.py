@@ -298,7 +298,20 @@ def test_a_body_sent_in_chunks_has_the_same_bound(service: ServiceThread) -> Non
     assert_problem(answer, 413, "body_too_large")
 
 
-@pytest.mark.parametrize("path", ["/", "/nope", "/stats/", "/transactions/", "/Health", "//stats"])
+def test_a_compressed_body_is_not_taken(service: ServiceThread) -> None:
+    body = json.dumps({"amount": 1, "timestamp": NOW_MS})
+    answer = service.client.post("/transactions", content=body, headers={"content-encoding": "gzip"})
+    assert_problem(answer, 415, "unsupported_media_type")
+
+
+def test_a_pointer_to_a_name_of_the_callers_is_escaped(service: ServiceThread) -> None:
+    details = assert_problem(service.client.get("/stats?a/b~=1"), 422, "invalid_parameter")
+    assert details["errors"][0]["pointer"] == "/a~1b~0"
+
+
+@pytest.mark.parametrize(
+    "path", ["/health%0A", "/", "/nope", "/stats/", "/transactions/", "/Health", "//stats"]
+)
 def test_a_path_that_does_not_exist_is_404(service: ServiceThread, path: str) -> None:
     assert_problem(service.client.get(str(service.client.base_url) + path), 404, "not_found")
 

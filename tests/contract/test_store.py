@@ -48,7 +48,7 @@ def with_store(opener: Opener, path: Path, body: Callable[[Store], Awaitable[Non
 @pytest.mark.parametrize("opener", STORES)
 def test_a_new_store_holds_nothing(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
-        assert list(await store.tally(0, 10**15)) == []
+        assert list(await store.tally(0, 10**15, 1)) == []
 
     with_store(opener, tmp_path, body)
 
@@ -58,7 +58,7 @@ def test_rows_are_summed_up_by_currency_and_millisecond(opener: Opener, tmp_path
     async def body(store: Store) -> None:
         await store.append([row(1, 1000, 5), row(2, 1000, -7), row(3, 1001, 1)])
         await store.append([row(4, 1000, 9, "JPY")])
-        assert set(await store.tally(0, 2000)) == {
+        assert set(await store.tally(0, 2000, 1)) == {
             Tally("EUR", 1000, Summary(2, -2, -7, 5)),
             Tally("EUR", 1001, Summary.of(1)),
             Tally("JPY", 1000, Summary.of(9)),
@@ -68,11 +68,25 @@ def test_rows_are_summed_up_by_currency_and_millisecond(opener: Opener, tmp_path
 
 
 @pytest.mark.parametrize("opener", STORES)
+def test_slots_may_be_longer_than_a_millisecond(opener: Opener, tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        await store.append([row(number, 1000 + number, 5) for number in range(120)])
+        tallies = await store.tally(1010, 2000, 60)
+        assert sorted((tally.slot_ms, tally.summary.count) for tally in tallies) == [
+            (960, 10),
+            (1020, 60),
+            (1080, 40),
+        ]
+
+    with_store(opener, tmp_path, body)
+
+
+@pytest.mark.parametrize("opener", STORES)
 def test_both_ends_of_a_span_are_included(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
         await store.append([row(number, number) for number in range(10)])
-        tallies = await store.tally(3, 6)
-        assert sorted(tally.timestamp_ms for tally in tallies) == [3, 4, 5, 6]
+        tallies = await store.tally(3, 6, 1)
+        assert sorted(tally.slot_ms for tally in tallies) == [3, 4, 5, 6]
 
     with_store(opener, tmp_path, body)
 
@@ -82,7 +96,7 @@ def test_sums_past_64_bits_are_exact(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
         await store.append([row(number, 1000, UNITS_MAX) for number in range(7)])
         await store.append([row(number, 1001, -UNITS_MAX) for number in range(7)])
-        assert {tally.summary.sum_units for tally in await store.tally(1000, 1001)} == {
+        assert {tally.summary.sum_units for tally in await store.tally(1000, 1001, 1)} == {
             7 * UNITS_MAX,
             -7 * UNITS_MAX,
         }
@@ -97,9 +111,9 @@ def test_clearing_forgets_what_was_appended_and_keeps_what_comes_after(
     async def body(store: Store) -> None:
         await store.append([row(1)])
         await store.clear()
-        assert list(await store.tally(0, 2000)) == []
+        assert list(await store.tally(0, 2000, 1)) == []
         await store.append([row(2, amount_units=3)])
-        assert list(await store.tally(0, 2000)) == [Tally("EUR", 1000, Summary.of(3))]
+        assert list(await store.tally(0, 2000, 1)) == [Tally("EUR", 1000, Summary.of(3))]
 
     with_store(opener, tmp_path, body)
 
@@ -114,7 +128,7 @@ def test_purging_in_steps_ends_and_takes_nothing_that_counts(opener: Opener, tmp
         while await store.purge(10):
             steps += 1
         assert steps <= 2
-        assert list(await store.tally(0, 2000)) == [Tally("EUR", 1000, Summary.of(3))]
+        assert list(await store.tally(0, 2000, 1)) == [Tally("EUR", 1000, Summary.of(3))]
 
     with_store(opener, tmp_path, body)
 
@@ -124,7 +138,7 @@ def test_a_probe_changes_nothing(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
         await store.append([row(1)])
         await store.probe()
-        assert list(await store.tally(0, 2000)) == [Tally("EUR", 1000, Summary.of(1))]
+        assert list(await store.tally(0, 2000, 1)) == [Tally("EUR", 1000, Summary.of(1))]
 
     with_store(opener, tmp_path, body)
 
@@ -152,8 +166,8 @@ def test_a_tally_is_that_of_the_rows_added_up_one_by_one(
     async def body(store: Store) -> None:
         for batch in batches:
             await store.append([row(1, *fact) for fact in batch])
-        tallies = await store.tally(cut, 50)
-        assert {(t.currency, t.timestamp_ms): t.summary for t in tallies} == expected
+        tallies = await store.tally(cut, 50, 1)
+        assert {(t.currency, t.slot_ms): t.summary for t in tallies} == expected
 
     with_store(opener, tmp_path_factory.mktemp("store"), body)
 
@@ -162,6 +176,6 @@ def test_memory_keeps_the_newest_rows_and_no_more() -> None:
     async def main() -> None:
         store = MemoryStore(rows_max=3)
         await store.append([row(number, number) for number in range(5)])
-        assert sorted(tally.timestamp_ms for tally in await store.tally(0, 9)) == [2, 3, 4]
+        assert sorted(tally.slot_ms for tally in await store.tally(0, 9, 1)) == [2, 3, 4]
 
     asyncio.run(main())

@@ -96,7 +96,7 @@ def test_a_full_disk_refuses_and_recovers_by_itself_when_space_returns(
         assert answer.headers["retry-after"] == "1"
         unready = client.get("/readyz")
         assert unready.status_code == 503
-        assert "no room" in unready.json()["detail"]
+        assert "disk is full" in unready.json()["detail"]
         assert client.get("/stats").json()["count"] == acknowledged
         # As the process sees its own disk.
         Path(f"/proc/{service.pid}/root{directory}/ballast").unlink()

@@ -6,9 +6,11 @@ import socket
 import sqlite3
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from app.server.serve import _listen
 from loadtest.client import Client, LostAnswerError, NotConnectedError, parse_address
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 
@@ -151,6 +153,44 @@ def test_an_idle_connection_does_not_hold_up_the_end() -> None:
         client.get("/health")
         service.terminate()
         assert service.exit_status() == 0
+
+
+@pytest.mark.parametrize("lane", ["on", "off"])
+@pytest.mark.parametrize("path", ["/health", "/readyz"])
+def test_an_idle_connection_is_closed_after_its_time(lane: str, path: str) -> None:
+    with ServiceProcess({"KEEP_ALIVE_SECONDS": "1", "FAST_LANE": lane}) as service:
+        address = urlsplit(service.serving())
+        with socket.create_connection((address.hostname, address.port), WAIT_SECONDS) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            assert b"".join(iter(lambda: connection.recv(4096), b"")).startswith(b"HTTP/1.1 200")
+
+
+def test_rows_that_were_deleted_are_removed_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with ServiceProcess({"DATABASE_URL": sqlite_url(path)}) as service, service.client() as client:
+        now_ms = time.time_ns() // 1_000_000
+        items = [{"amount": 1, "timestamp": now_ms}] * 5000
+        assert client.post("/transactions/batch", json=items).json()["accepted"] == 5000
+        assert len(rows_in(path)) == 5000
+        assert client.delete("/transactions").status_code == 204
+        deadline = time.monotonic() + WAIT_SECONDS
+        while rows_in(path):
+            assert time.monotonic() < deadline
+            client.get("/health")
+
+
+def test_a_log_that_nobody_reads_costs_its_lines_and_nothing_else() -> None:
+    with ServiceProcess({}, last_event_read="serving") as service, service.client() as client:
+        assert client.get("/health").status_code == 200
+        service.terminate()
+        assert service.exit_status() == 0
+        assert service.complaint() == ""
+
+
+def test_an_address_is_taken_from_the_start_on() -> None:
+    listener = _listen("127.0.0.1", 0)
+    with listener, pytest.raises(OSError, match="Address already in use"):
+        _listen("127.0.0.1", listener.getsockname()[1])
 
 
 def test_log_lines_are_json_and_say_what_happens() -> None:

@@ -64,7 +64,7 @@ def test_cleared_rows_stay_cleared_after_a_restart(tmp_path: Path) -> None:
         await store.clear()
 
     async def look(store: SQLiteStore) -> None:
-        assert list(await store.tally(0, 2000)) == []
+        assert list(await store.tally(0, 2000, 1)) == []
 
     with_store(path, fill_and_clear)
     with_store(path, look)
@@ -101,6 +101,18 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         with_store(path, nothing)
 
 
+@pytest.mark.parametrize("damage", ["DELETE FROM ledger", "INSERT INTO ledger VALUES (0, 0, 0)"])
+def test_a_damaged_ledger_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "ledger.db"
+    with_store(path, nothing)
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(damage)
+    connection.close()
+    with pytest.raises(StoreUnusable, match="damaged"):
+        with_store(path, nothing)
+
+
 def test_an_edited_migration_is_refused() -> None:
     first = migrations.load("sqlite")[0]
     with pytest.raises(migrations.MigrationError, match=first.name):
@@ -118,6 +130,10 @@ def test_a_commit_is_synced_and_checkpoints_are_the_stores_own(tmp_path: Path) -
         assert connection.pragma("journal_mode") == "wal"
         assert connection.pragma("synchronous") == 2  # FULL
         assert connection.pragma("wal_autocheckpoint") == 0
+        # Not SQLite's defaults, so that these tell that the settings were made at all.
+        assert connection.pragma("cache_size") == -32_768
+        assert connection.pragma("cache_spill") == 0
+        assert connection.pragma("temp_store") == 2
 
     with_store(tmp_path / "ledger.db", look)
 
@@ -202,10 +218,10 @@ def test_a_full_disk_refuses_the_batch_whole_and_takes_the_next_when_there_is_ro
             disk.fail("write", write, apsw.FullError)
             with pytest.raises(StoreRefused):
                 await store.append([row(number, number) for number in range(500)])
-            assert len(await store.tally(0, 2000)) == 1
+            assert len(await store.tally(0, 2000, 1)) == 1
         disk.fail("", 0, apsw.IOError)
         await store.append([row(2, 1001)])
-        assert len(await store.tally(0, 2000)) == 2
+        assert len(await store.tally(0, 2000, 1)) == 2
 
     with_store(tmp_path / "ledger.db", body)
 

@@ -20,18 +20,29 @@ WAIT_SECONDS = 30.0
 class ServiceProcess:
     """One run of the service. Its log is read as it is written, and is the only thing waited for."""
 
-    def __init__(self, environment: Mapping[str, str], command: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        command: tuple[str, ...] = (),
+        *,
+        last_event_read: str | None = None,
+    ) -> None:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        self._last_event_read = last_event_read
         self.events: list[dict[str, Any]] = []
         self._news: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        # A pipe of our own, whose reading end a test may close.
+        reading, log = os.pipe()
+        self._log = os.fdopen(reading, encoding="utf-8")
         self._process = subprocess.Popen(
             [*command, sys.executable, "-m", "app"],
             env={**inherited, "PORT": "0", "DATABASE_URL": "memory://", **environment},
-            stdout=subprocess.PIPE,
+            stdout=log,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+        os.close(log)
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
 
@@ -45,10 +56,8 @@ class ServiceProcess:
         trace: TracebackType | None,
     ) -> None:
         self.kill()
-        assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._reader.join(WAIT_SECONDS)
-        self._process.stdout.close()
         self._process.stderr.close()
 
     @property
@@ -94,9 +103,11 @@ class ServiceProcess:
         return self._process.stderr.read()
 
     def _read_log(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._log:
             entry = json.loads(line)
             self.events.append(entry)
             self._news.put(entry)
+            if entry["event"] == self._last_event_read:
+                break
+        self._log.close()
         self._news.put(None)

@@ -13,6 +13,7 @@ from app.core.window import Shape
 from app.ledger import commit, ledger
 from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger, NotReady, Unready
+from app.main import wall_clock_ms
 from app.store.base import MemoryStore, StoreFailed, StoreRefused
 from tests.support.thread import Clock
 
@@ -36,6 +37,11 @@ class TroubledStore(MemoryStore):
             raise self.trouble
         self.batches.append(len(rows))
         await super().append(rows)
+
+    async def clear(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        await super().clear()
 
     async def probe(self) -> None:
         if self.trouble is not None:
@@ -127,6 +133,37 @@ def test_a_deletion_takes_effect_between_what_came_before_and_what_came_after() 
         assert bench.ledger.read(bench.ledger.moment()).figures.overall == Summary.of(5)
 
     bench_test(body)
+
+
+def test_a_deletion_that_is_refused_leaves_the_statistics_as_they_are() -> None:
+    async def body(bench: Bench) -> None:
+        bench.submit()
+        await bench.answered(1)
+        bench.store.trouble = StoreRefused("full")
+        assert await bench.ledger.clear() is Verdict.REFUSED
+        assert bench.count() == 1
+
+    bench_test(body)
+
+
+def test_a_row_that_cannot_be_counted_is_not_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(bench: Bench) -> None:
+        def break_down(*_: object) -> None:
+            raise RuntimeError("a defect of ours")
+
+        monkeypatch.setattr(bench.ledger._statistics, "record", break_down)
+        bench.submit()
+        await bench.answered(1)
+        assert bench.verdicts == [Verdict.FAILED]
+        assert bench.failures == ["a defect of ours"]
+
+    bench_test(body)
+
+
+def test_the_wall_clock_is_rounded_up_to_the_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    for time_ns, now_ms in ((5_000_000, 5), (5_000_001, 6), (5_999_999, 6)):
+        monkeypatch.setattr("time.time_ns", lambda time_ns=time_ns: time_ns)
+        assert wall_clock_ms() == now_ms
 
 
 def test_past_its_bound_the_queue_takes_nothing_more() -> None:

@@ -130,7 +130,7 @@ def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
         *(("DEFAULT_CURRENCY", wrong) for wrong in ("usd", "US", "DOGE", "HRK", "USD,EUR", "null")),
         *(
             ("EXTRA_CURRENCIES", wrong)
-            for wrong in ("btc", "BTC,eth", "BTC, ETH", "BTC;ETH", "B", "BTC\n,ETH", "B-C")
+            for wrong in ("btc", "BTC,eth", "BTC;ETH", "B", "BTC\n,ETH", "B-C")
         ),
         *(
             ("DATABASE_URL", wrong)
