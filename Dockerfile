@@ -14,6 +14,20 @@ RUN rm -r /install/bin \
     && find /install -type f '(' -name '*.py[ix]' -o -name '*.px[di]' ')' -delete \
     && find /install -name '*.so' -exec strip --strip-unneeded '{}' +
 
+# The load of `docker compose --profile load up`, no part of the service's image.
+FROM base AS load
+WORKDIR /srv/millrace
+COPY requirements.txt .
+RUN grep '^locust==' requirements.txt >load.txt \
+    && pip install --no-cache-dir --only-binary=:all: --requirement load.txt
+COPY --chmod=755 loadtest loadtest
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+# Its options come from the environment: locust's own are LOCUST_HOST, LOCUST_USERS and so on.
+CMD ["locust", "--headless", "--locustfile", "loadtest/locustfile.py"]
+
+# Last, so that a build without a target makes it.
 FROM base
 WORKDIR /srv/millrace
 COPY --from=build /install /usr/local

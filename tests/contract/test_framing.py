@@ -187,7 +187,7 @@ async def converse(connect: partial[Protocol], choose: random.Random) -> None:
         if choose.random() < 0.5:
             await asyncio.sleep(0)
         for _ in range(TURNS_MAX):
-            if not wire.is_paused:
+            if not wire.is_paused or wire.is_closing():
                 break
             await asyncio.sleep(0)
         if not wire.is_closing() and piece:

@@ -58,7 +58,7 @@ def test_the_figures_of_wrk_are_read_in_microseconds() -> None:
 
 
 def test_a_latency_of_seconds_is_read_too() -> None:
-    slow = read_wrk(WRK.replace("2.25ms", "1.50s"))
+    slow = read_wrk(WRK.replace("2.25ms\n", "1.50s \n"))
     assert slow.p99_microseconds == 1_500_000
 
 
@@ -94,6 +94,7 @@ def test_wrk_is_told_what_to_post_and_since_when() -> None:
     command = wrk(8000, Post("/transactions/batch", 1000), 4, 1_767_323_045_678)
     assert command[command.index("--") + 1 :][:2] == ["/transactions/batch", "1767323045678"]
     assert command[-1] == "1000"
+    assert command[command.index("--connections") + 1] == "8"
 
 
 def test_a_get_needs_no_script() -> None:
