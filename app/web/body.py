@@ -53,17 +53,19 @@ async def read_body(
 ) -> bytes:
     """The whole body. Raises Problem where it is too large or declared to be something else."""
     for name, value in scope["headers"]:
-        if name == b"content-type" and not _JSON.fullmatch(value.strip()):
-            if not (takes_ndjson and is_ndjson(scope)):
+        if name == b"content-type":
+            if value != b"application/json" and not (
+                _JSON.fullmatch(value.strip()) or (takes_ndjson and is_ndjson(scope))
+            ):
                 raise Problem(_NOT_JSON)
         elif name == b"content-length" and int(value) > bytes_max:
             raise Problem(too_large(bytes_max))
         elif name in _CODINGS and value.strip().lower() not in _NO_CODINGS:
             raise Problem(_ENCODED)
+    message = await receive()
     parts: list[bytes] = []
     received = 0
     while True:
-        message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
         part = message.get("body", b"")
@@ -73,3 +75,4 @@ async def read_body(
         parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
+        message = await receive()

@@ -12,7 +12,7 @@ lane makes them and whenever they are ready:
 import asyncio
 from collections import deque
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -50,6 +50,62 @@ class _Slot:
         self._protocol.answered()
 
 
+class _BehindUpgrade:
+    """Hands on to the connection all that the parser finds, save the first head."""
+
+    def __init__(self, protocol: "Protocol") -> None:
+        self._protocol = protocol
+        self._is_first_head = True
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._is_first_head:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_first_head:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_first_head:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if not self._is_first_head:
+            self._protocol.on_headers_complete()
+        self._is_first_head = False
+
+
+class _JoinedWrites:
+    """The transport as a plain request sees it: the head of an answer waits for its body.
+
+    uvicorn writes them one after the other, and each write is a system call.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            self._head, data = b"", self._head + data
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write a head that no body has followed: that of an answer to HEAD."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+
 class _Flow(FlowControl):
     """Reads on only when the connection has not more to answer already than it should."""
 
@@ -59,7 +115,7 @@ class _Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Read on, unless there is enough to do."""
-        if not self._protocol.has_enough_to_do:
+        if self.read_paused and not self._protocol.has_enough_to_do:
             super().resume_reading()
 
 
@@ -91,7 +147,6 @@ class Protocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         """The plain request whose answer is being made."""
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
-        self._is_reframing = False
         self._is_malformed = False
         self._active_at = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -128,12 +183,8 @@ class Protocol(HttpToolsProtocol):
             for header in self.headers
             if header[0] in (b"content-length", b"transfer-encoding")
         ]
-        self.parser = httptools.HttpRequestParser(self)
-        self._is_reframing = True
-        self._parse(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
-        self._is_reframing = False
-        if data:
-            self._parse(data)
+        self.parser = httptools.HttpRequestParser(_BehindUpgrade(self))
+        self._parse(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n", data]))
 
     def _take(self, fast_lane: FastLane, data: bytes) -> bytes:
         """Handle every whole request at the front that the fast lane knows; what is behind them."""
@@ -209,29 +260,17 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note that the parser is in the middle of a request."""
-        if not self._is_reframing:
-            self._is_parsing = True
-            super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """Collect the target."""
-        if not self._is_reframing:
-            super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header."""
-        if not self._is_reframing:
-            super().on_header(name, value)
+        self._is_parsing = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Note that a plain request is under way."""
-        if self._is_reframing:
-            return
-        if self.parser.get_http_version() not in _VERSIONS:
-            raise httptools.HttpParserError("a version that is not spoken here")
         self._plain_requests += 1
         super().on_headers_complete()
         self._parsed = self.cycle
+        self.cycle.transport = cast(asyncio.Transport, self._joined_writes)
+        if self.scope["http_version"] not in _VERSIONS:
+            raise httptools.HttpParserError("a version that is not spoken here")
 
     def on_message_complete(self) -> None:
         """Note that the parser is done with a request."""
@@ -251,6 +290,7 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Note that a plain answer has left."""
         self._plain_requests -= 1
+        self._joined_writes.flush()
         super().on_response_complete()
         self._note_activity()
         if self._is_malformed and not self._plain_requests:
@@ -288,6 +328,7 @@ class Protocol(HttpToolsProtocol):
         """Begin; uvicorn narrows the argument that asyncio's protocols have."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self)
+        self._joined_writes = _JoinedWrites(transport)
 
     @property
     def has_enough_to_do(self) -> bool:

@@ -1,0 +1,1 @@
+"""`python -m loadtest.benchmark`: the service beside its peers, one core each, in the same minutes."""
