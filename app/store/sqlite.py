@@ -11,7 +11,7 @@ after it, so the store refuses to (StoreFailed).
 
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -49,12 +49,14 @@ _APPLIED: Final = """
 """
 
 _STATE: Final = """
-    SELECT epoch, cleared_seq, (SELECT coalesce(max(seq), 0) FROM transactions) FROM ledger
+    SELECT epoch, cleared_seq, coalesce(seq, 0), coalesce(latest_ms, 0)
+    FROM ledger LEFT JOIN (SELECT seq, latest_ms FROM transactions ORDER BY seq DESC LIMIT 1)
 """
 
 _INSERT: Final = """
-    INSERT INTO transactions (seq, id, epoch, amount_units, currency, timestamp_ms, user_id)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO transactions
+        (seq, id, epoch, amount_units, currency, timestamp_ms, latest_ms, user_id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 # A sum of amounts may pass 64 bits, where SQLite's sum() fails; the sums of their halves do not.
@@ -63,7 +65,9 @@ _TALLY: Final = """
            sum(amount_units >> 32), sum(amount_units & 0xffffffff),
            min(amount_units), max(amount_units)
     FROM transactions
-    WHERE timestamp_ms BETWEEN ?2 AND ?3 AND epoch = ?4
+    WHERE timestamp_ms BETWEEN ?2 AND ?3 AND epoch = ?4 AND seq > coalesce(
+        (SELECT seq FROM transactions WHERE latest_ms < ?2 ORDER BY seq DESC LIMIT 1), 0
+    )
     GROUP BY slot_ms, currency
 """
 
@@ -86,6 +90,7 @@ class SQLiteStore:
         self._lock_file = -1
         self._epoch = 0
         self._last_seq = 0
+        self._latest_ms = 0
         self._wal_pages = 0
         self._has_failed = False
 
@@ -95,26 +100,10 @@ class SQLiteStore:
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Commit the rows; when this returns they have been synced to the disk."""
-        first_seq, epoch = self._last_seq + 1, self._epoch
 
         def insert() -> None:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(
-                _INSERT,
-                (
-                    (
-                        seq,
-                        row.id.to_bytes(16),
-                        epoch,
-                        fact.amount_units,
-                        fact.currency,
-                        fact.timestamp_ms,
-                        fact.user_id,
-                    )
-                    for seq, row in enumerate(rows, first_seq)
-                    for fact in (row.transaction,)
-                ),
-            )
+            self._connection.executemany(_INSERT, self._columns(rows))
 
         self._guard(insert)
         await self._worker.run(self._commit)
@@ -151,6 +140,25 @@ class SQLiteStore:
             await self._worker.run(self._close)
         finally:
             self._worker.stop()
+
+    def _columns(self, rows: Sequence[Row]) -> Iterator[tuple[int | bytes | str | None, ...]]:
+        epoch = self._epoch
+        for seq, row in enumerate(rows, self._last_seq + 1):
+            fact = row.transaction
+            timestamp_ms = fact.timestamp_ms
+            # Kept even where the rows are not: a bound that is too high costs the start some reading.
+            if timestamp_ms > self._latest_ms:
+                self._latest_ms = timestamp_ms
+            yield (
+                seq,
+                row.id.to_bytes(16),
+                epoch,
+                fact.amount_units,
+                fact.currency,
+                timestamp_ms,
+                self._latest_ms,
+                fact.user_id,
+            )
 
     async def _write(self, statement: str, parameters: tuple[int, ...] = ()) -> int:
         """Run one statement as a transaction, wholly in the thread; the number of rows it changed."""
@@ -223,7 +231,9 @@ class SQLiteStore:
             state = self._connection.execute(_STATE).fetchall()
             if len(state) != 1:
                 raise StoreUnusable(f"cannot use {self._path}: its ledger table is damaged")
-            self._epoch, cleared_seq, last_seq = (cast(int, value) for value in state[0])
+            self._epoch, cleared_seq, last_seq, self._latest_ms = (
+                cast(int, value) for value in state[0]
+            )
             self._last_seq = max(cleared_seq, last_seq)
             # A first write shows that there is room to write, and makes the WAL; SQLite overlooks
             # an error when it syncs the directory that the WAL is then an entry of.

@@ -53,6 +53,7 @@ def measure(plan: Plan, cores: Cores, directory: Path, seed: int, command: str) 
     circumstances = Circumstances(
         date=date.strftime("%Y-%m-%d %H:%M UTC"),
         command=command,
+        plan=plan,
         seed=seed,
         seconds=round(time.monotonic() - started, 1),
         machine=machine(cores, directory),

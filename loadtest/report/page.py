@@ -11,7 +11,7 @@ from loadtest.report.bare import NAIVE, WINDOW
 from loadtest.report.digest import Comparison, Figures
 from loadtest.report.ink import power, save_png, style_sheet, styled, svg
 from loadtest.report.loads import CLOSED, MEMORY, POST, STATS
-from loadtest.report.plan import CONNECTIONS, CURRENCIES, FULL, MARGIN, STATS_TARGET_MS
+from loadtest.report.plan import CONNECTIONS, CURRENCIES, MARGIN, STATS_TARGET_MS
 from loadtest.report.reads import FILL_SECONDS
 from loadtest.report.results import Measured
 from loadtest.report.statistics import Equivalence
@@ -66,8 +66,8 @@ def page(measured: Measured, figures: Figures) -> str:
         connections=CONNECTIONS,
         currencies=", ".join(CURRENCIES),
         fill_minutes=FILL_SECONDS // 60,
-        posts_per_second=FULL.posts_per_second,
-        stats_per_second=FULL.stats_per_second,
+        posts_per_second=circumstances.plan.posts_per_second,
+        stats_per_second=circumstances.plan.stats_per_second,
         reads_table=reads_table(figures),
         comparisons_table=comparisons_table(figures),
         slopes_table=slopes_table(figures),

@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from loadtest.report.plan import Plan
+
 LADDER_STEPS: Final = 1000
 
 
@@ -63,6 +65,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
 
     date: str
     command: str
+    plan: Plan
     seed: int
     seconds: float
     machine: dict[str, str]
