@@ -17,7 +17,7 @@ from typing import Final
 
 from app.core.currency import ISO_4217
 from app.core.identifier import IdentifierSource
-from app.core.transaction import TransactionDecoder, Row
+from app.core.transaction import Row, TransactionDecoder
 from app.core.window import Shape
 from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger

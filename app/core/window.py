@@ -21,7 +21,7 @@ The window knows no clock. Whoever calls it says what time it is.
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from app.core.money import UNITS_MAX
@@ -68,6 +68,10 @@ class Shape(NamedTuple):
         return whole_ms - self.window_ms - self.ahead_ms
 
 
+Part = Sequence[int]
+"""Amounts of one instant: its milliseconds, then count, sum, minimum and maximum of the amounts."""
+
+
 class _Slots(NamedTuple):
     """The slots of one block. Sums are Python's integers: they may pass 64 bits, an amount cannot."""
 
@@ -93,13 +97,45 @@ class Window:
 
     def record(self, timestamp_ms: int, amount_units: int) -> bool:
         """Add one amount. False where the ring has moved past its time, and nothing was added."""
-        return self._add(timestamp_ms, 1, amount_units, amount_units, amount_units)
+        return self.add(((timestamp_ms, 1, amount_units, amount_units, amount_units),)) == 0
 
     def absorb(self, timestamp_ms: int, summary: Summary) -> bool:
         """Add all amounts of one instant at once, as `record` would one by one."""
-        return self._add(
-            timestamp_ms, summary.count, summary.sum_units, summary.min_units, summary.max_units
-        )
+        parts = summary.count, summary.sum_units, summary.min_units, summary.max_units
+        return self.add(((timestamp_ms, *parts),)) == 0
+
+    def add(self, parts: Iterable[Part]) -> int:
+        """Add amounts that were summed up by instant; how many parts the ring had moved past."""
+        resolution_ms, all_blocks, block_mask = self._resolution_ms, self._blocks, self._block_mask
+        block_counts, block_sums = self._counts, self._sums
+        block_minima, block_maxima = self._minima, self._maxima
+        newest = self._newest
+        missed = 0
+        for timestamp_ms, count, sum_units, min_units, max_units in parts:
+            slot = timestamp_ms // resolution_ms
+            block = slot >> _SLOT_BITS
+            if newest is None or block > newest:
+                self._advance(block)
+                newest = block
+            elif block <= newest - all_blocks:
+                missed += 1
+                continue
+            index = block & block_mask
+            slot &= _SLOT_MASK
+            counts, sums, minima, maxima = self._slots[index] or self._open(index)
+            counts[slot] += count
+            sums[slot] += sum_units
+            if min_units < minima[slot]:
+                minima[slot] = min_units
+            if max_units > maxima[slot]:
+                maxima[slot] = max_units
+            block_counts[index] += count
+            block_sums[index] += sum_units
+            if min_units < block_minima[index]:
+                block_minima[index] = min_units
+            if max_units > block_maxima[index]:
+                block_maxima[index] = max_units
+        return missed
 
     def since(self, from_ms: int) -> Summary:
         """The summary of every amount whose time is `from_ms` or later."""
@@ -130,33 +166,6 @@ class Window:
             min_units = min(min_units, *self._minima[part])
             max_units = max(max_units, *self._maxima[part])
         return Summary(count, sum_units, min_units, max_units)
-
-    def _add(
-        self, timestamp_ms: int, count: int, sum_units: int, min_units: int, max_units: int
-    ) -> bool:
-        slot = timestamp_ms // self._resolution_ms
-        block = slot >> _SLOT_BITS
-        newest = self._newest
-        if newest is None or block > newest:
-            self._advance(block)
-        elif block <= newest - self._blocks:
-            return False
-        index = block & self._block_mask
-        slot &= _SLOT_MASK
-        counts, sums, minima, maxima = self._slots[index] or self._open(index)
-        counts[slot] += count
-        sums[slot] += sum_units
-        if min_units < minima[slot]:
-            minima[slot] = min_units
-        if max_units > maxima[slot]:
-            maxima[slot] = max_units
-        self._counts[index] += count
-        self._sums[index] += sum_units
-        if min_units < self._minima[index]:
-            self._minima[index] = min_units
-        if max_units > self._maxima[index]:
-            self._maxima[index] = max_units
-        return True
 
     def _block_slices(self, first: int, end: int) -> Iterator[slice]:
         """The blocks from `first` up to, not including, `end`, as one or two runs of the ring."""

@@ -5,14 +5,12 @@ the overall figures are merged from what was read for it.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from app.core.summary import EMPTY, Summary
 from app.core.transaction import Row
 from app.core.window import Shape, Window
 from app.store.base import Tally
-
-_MERGED_ROWS_MIN: Final = 8
 
 
 class Figures(NamedTuple):
@@ -31,30 +29,27 @@ class Statistics:
 
     def record(self, rows: Sequence[Row]) -> None:
         """Count rows; those that the ring has moved past are in no window any more."""
-        if len(rows) < _MERGED_ROWS_MIN:
-            for row in rows:
-                fact = row.transaction
-                self._window(fact.currency).record(fact.timestamp_ms, fact.amount_units)
-            return
-        # Rows that come together mostly happened together: merged by millisecond, they touch the
+        # Rows that come together mostly happened together: merged by millisecond they touch the
         # window once.
-        merged: dict[tuple[str, int], list[int]] = {}
+        merged: dict[str, dict[int, list[int]]] = {}
         for row in rows:
             fact = row.transaction
-            amount_units = fact.amount_units
-            key = fact.currency, fact.timestamp_ms
-            summary = merged.get(key)
-            if summary is None:
-                merged[key] = [1, amount_units, amount_units, amount_units]
+            timestamp_ms, amount_units = fact.timestamp_ms, fact.amount_units
+            parts = merged.get(fact.currency)
+            if parts is None:
+                parts = merged[fact.currency] = {}
+            part = parts.get(timestamp_ms)
+            if part is None:
+                parts[timestamp_ms] = [timestamp_ms, 1, amount_units, amount_units, amount_units]
             else:
-                summary[0] += 1
-                summary[1] += amount_units
-                if amount_units < summary[2]:
-                    summary[2] = amount_units
-                if amount_units > summary[3]:
-                    summary[3] = amount_units
-        for (currency, timestamp_ms), summary in merged.items():
-            self._window(currency).absorb(timestamp_ms, Summary(*summary))
+                part[1] += 1
+                part[2] += amount_units
+                if amount_units < part[3]:
+                    part[3] = amount_units
+                if amount_units > part[4]:
+                    part[4] = amount_units
+        for currency, parts in merged.items():
+            self._window(currency).add(parts.values())
 
     def absorb(self, tally: Tally) -> None:
         """Count transactions that were summed up before."""

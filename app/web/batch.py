@@ -125,6 +125,8 @@ def _options(query: bytes) -> tuple[bool, bool]:
 
 def _errors(items: Sequence[Decoded], verdicts: Sequence[Verdict]) -> tuple[list[_ItemError], int]:
     """What is wrong, field by field in the order of the items, and with how many of them."""
+    if len(verdicts) == len(items) and Verdict.AHEAD not in verdicts:
+        return [], 0
     errors: list[_ItemError] = []
     rejected = 0
     judged = iter(verdicts)
