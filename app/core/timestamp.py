@@ -28,9 +28,6 @@ _ISO_8601: Final = re.compile(
     rf"|[0-9]{{8}}{_HOUR}[0-9]{{2}}(?:[0-9]{{2}}{_FRACTION})?{_OFFSET}"
 )
 
-# As nearly every client writes it: milliseconds of the years 2001 to 2286.
-_MILLISECONDS_DIGITS: Final = 13
-
 _OUT_OF_RANGE: Final = "must lie between the years 1 and 9999"
 _NEITHER: Final = "must be an epoch as a number, or an ISO 8601 string"
 
@@ -44,40 +41,22 @@ def parse_timestamp(literal: bytes) -> int:
 
     Digits below a millisecond are cut. Raises TimestampError.
     """
-    timestamp_ms = _from_text(literal) if literal[:1] == b'"' else _from_number(literal)
-    if not TIMESTAMP_MS_MIN <= timestamp_ms <= TIMESTAMP_MS_MAX:
-        raise TimestampError(_OUT_OF_RANGE)
-    return timestamp_ms
-
-
-def format_timestamp(timestamp_ms: int) -> str:
-    """Write milliseconds since the epoch as `2026-01-02T03:04:05.678Z`."""
-    instant = _EPOCH + timestamp_ms * _MILLISECOND
-    return f"{instant.isoformat(timespec='milliseconds')}Z"
-
-
-def _from_number(literal: bytes) -> int:
-    if len(literal) == _MILLISECONDS_DIGITS and literal.isdigit():
-        return int(literal)
-    number = NUMBER.fullmatch(literal)
-    if number is None:
-        raise TimestampError(_NEITHER)
-    sign, whole, fraction, exponent = number.groups(b"")
-    if exponent:
-        whole, fraction = without_exponent(whole, fraction, exponent)
-    if len(whole) > WHOLE_DIGITS_MAX:
-        raise TimestampError(_OUT_OF_RANGE)
-    epoch = int(whole)
-    if epoch < _SECONDS_MAX or (epoch == _SECONDS_MAX and not fraction.strip(b"0")):
-        epoch = int(whole + fraction[:3].ljust(3, b"0"))
-    return -epoch if sign else epoch
-
-
-def _from_text(literal: bytes) -> int:
+    if literal[:1] != b'"':
+        return _in_range(_from_number(literal))
     try:
         text = msgspec.json.decode(literal, type=str)
     except (msgspec.DecodeError, UnicodeError):
         raise TimestampError(_NEITHER) from None
+    return from_text(text)
+
+
+def from_epoch(epoch: int) -> int:
+    """A whole number, as `parse_timestamp` reads it. Raises TimestampError."""
+    return _in_range(epoch * 1000 if -_SECONDS_MAX <= epoch <= _SECONDS_MAX else epoch)
+
+
+def from_text(text: str) -> int:
+    """An ISO 8601 string, as `parse_timestamp` reads it. Raises TimestampError."""
     if _ISO_8601.fullmatch(text) is None:
         raise TimestampError(_NEITHER)
     try:
@@ -87,4 +66,32 @@ def _from_text(literal: bytes) -> int:
     offset = instant.utcoffset()
     # Naive arithmetic: the offset may carry an instant past the years a datetime can hold.
     since_epoch = instant.replace(tzinfo=None) - _EPOCH
-    return (since_epoch - offset if offset else since_epoch) // _MILLISECOND
+    return _in_range((since_epoch - offset if offset else since_epoch) // _MILLISECOND)
+
+
+def format_timestamp(timestamp_ms: int) -> str:
+    """Write milliseconds since the epoch as `2026-01-02T03:04:05.678Z`."""
+    instant = _EPOCH + timestamp_ms * _MILLISECOND
+    return f"{instant.isoformat(timespec='milliseconds')}Z"
+
+
+def _from_number(literal: bytes) -> int:
+    number = NUMBER.fullmatch(literal)
+    if number is None:
+        raise TimestampError(_NEITHER)
+    sign, whole, fraction, exponent = number.groups(b"")
+    if exponent:
+        whole, fraction = without_exponent(whole, fraction, exponent)
+    if len(whole) > WHOLE_DIGITS_MAX:
+        raise TimestampError(_OUT_OF_RANGE)
+    # Exact, as amounts are: 1.001 seconds is 1001 ms, which a binary float would cut to 1000.
+    epoch = int(whole)
+    if epoch < _SECONDS_MAX or (epoch == _SECONDS_MAX and not fraction.strip(b"0")):
+        epoch = int(whole + fraction[:3].ljust(3, b"0"))
+    return -epoch if sign else epoch
+
+
+def _in_range(timestamp_ms: int) -> int:
+    if not TIMESTAMP_MS_MIN <= timestamp_ms <= TIMESTAMP_MS_MAX:
+        raise TimestampError(_OUT_OF_RANGE)
+    return timestamp_ms

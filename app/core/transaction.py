@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from app.core.money import AmountError, parse_amount
-from app.core.timestamp import parse_timestamp
+from app.core.timestamp import from_epoch, from_text, parse_timestamp
 
 Value = TypeVar("Value")
 
@@ -71,10 +71,13 @@ Decoded = Transaction | Malformed | Invalid
 
 
 class _Fields(msgspec.Struct, gc=False):
-    """The fields as they arrive. Numbers stay bytes until they are read exactly."""
+    """The fields as they usually arrive; whatever is spelled otherwise is read the slow way.
+
+    An amount stays bytes until it is read exactly, and no float is looked at.
+    """
 
     amount: Raw
-    timestamp: Raw
+    timestamp: int | str
     currency: str | None = None
     user_id: str | int | None = None
 
@@ -158,9 +161,10 @@ class TransactionDecoder:
             return error
 
     def _transaction(self, fields: _Fields) -> Transaction:
+        timestamp = fields.timestamp
         return Transaction(
             self._amount(fields.amount),
-            parse_timestamp(bytes(fields.timestamp)),
+            from_text(timestamp) if isinstance(timestamp, str) else from_epoch(timestamp),
             self._currency(fields.currency),
             self._user_id(fields.user_id),
         )
