@@ -20,7 +20,9 @@ _NOT_JSON: Final = problem(
 )
 
 
-_CODINGS: Final = (b"content-encoding", b"transfer-encoding")
+_DESCRIPTIONS: Final = frozenset(
+    (b"content-length", b"content-type", b"content-encoding", b"transfer-encoding")
+)
 _NO_CODINGS: Final = (b"identity", b"chunked")
 _ENCODED: Final = problem(
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.UNSUPPORTED_MEDIA_TYPE, "The body must not be compressed"
@@ -53,15 +55,8 @@ async def read_body(
 ) -> bytes:
     """The whole body. Raises Problem where it is too large or declared to be something else."""
     for name, value in scope["headers"]:
-        if name == b"content-type":
-            if value != b"application/json" and not (
-                _JSON.fullmatch(value.strip()) or (takes_ndjson and is_ndjson(scope))
-            ):
-                raise Problem(_NOT_JSON)
-        elif name == b"content-length" and int(value) > bytes_max:
-            raise Problem(too_large(bytes_max))
-        elif name in _CODINGS and value.strip().lower() not in _NO_CODINGS:
-            raise Problem(_ENCODED)
+        if name in _DESCRIPTIONS and value != b"application/json":
+            _check(name, value, bytes_max, takes_ndjson=takes_ndjson)
     message = await receive()
     parts: list[bytes] = []
     received = 0
@@ -76,3 +71,16 @@ async def read_body(
         if not message.get("more_body"):
             return b"".join(parts)
         message = await receive()
+
+
+def _check(name: bytes, value: bytes, bytes_max: int, *, takes_ndjson: bool) -> None:
+    """Whether a body that is described so is taken. Raises Problem."""
+    value = value.strip()
+    if name == b"content-length":
+        if int(value) > bytes_max:
+            raise Problem(too_large(bytes_max))
+    elif name == b"content-type":
+        if not (_JSON.fullmatch(value) or (takes_ndjson and _NDJSON.fullmatch(value))):
+            raise Problem(_NOT_JSON)
+    elif value.lower() not in _NO_CODINGS:
+        raise Problem(_ENCODED)

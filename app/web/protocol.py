@@ -292,7 +292,8 @@ class Protocol(HttpToolsProtocol):
         self._plain_requests -= 1
         self._joined_writes.flush()
         super().on_response_complete()
-        self._note_activity()
+        if self._idle_timer is not None:
+            self._active_at = self.loop.time()
         if self._is_malformed and not self._plain_requests:
             self._refuse()
 

@@ -27,6 +27,7 @@ from loadtest.report.results import LADDER_STEPS, LoadRun, Measured
 from loadtest.report.statistics import Interval, percentile
 
 _CURVE_POINTS: Final = 400
+_COMPARISON_REACH_MAX: Final = 12
 _CURVE_END_PER_MILLE: Final = 995
 _COLOURS: Final = {NAIVE: Palette.orange, RING: Palette.purple, WINDOW: Palette.green}
 _LABELS: Final = {
@@ -145,7 +146,8 @@ def comparison_chart(figures: Figures) -> Figure:
     )
     axes.set_ylim(len(figures.comparisons) - 0.5, -0.5)
     left, right = axes.get_xlim()
-    reach = max(2 * margin, -left, right)
+    # Noise may reach far; the margin has to stay visible beside it.
+    reach = min(max(2 * margin, -left, right), _COMPARISON_REACH_MAX * margin)
     axes.set_xlim(-reach, reach)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"difference of the latency, % (shaded: the margin of ±{margin:.0f} %)")
@@ -168,7 +170,7 @@ def memory_chart(measured: Measured, figures: Figures) -> Figure:
     )
     axes.plot(
         [each.in_window for each in figures.reads],
-        [each.resident_mib.value for each in figures.reads],
+        [each.resident_mib for each in figures.reads],
         color=Palette.blue,
         label="median",
     )

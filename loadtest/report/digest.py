@@ -25,14 +25,15 @@ LOAD_PERCENTILES: Final = {"p50": 500, "p99": 990, "p999": 999}
 
 
 class ReadFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /stats` at one N: the median of the rounds, with its interval."""
+    """`GET /stats` at one N: medians of the rounds."""
 
     in_window: int
     rounds: int
     reads: int
     p50_us: Interval
     p99_us: Interval
-    resident_mib: Interval
+    posted: float
+    resident_mib: float
     fill_per_second: float
 
 
@@ -141,7 +142,8 @@ def _reads(runs: list[ReadRun], choose: random.Random) -> list[ReadFigures]:
                 reads=sum(len(run.latencies_us) for run in of_it),
                 p50_us=p50_us,
                 p99_us=p99_us,
-                resident_mib=_median([run.resident_mib for run in of_it], choose),
+                posted=median(run.posted for run in of_it),
+                resident_mib=median(run.resident_mib for run in of_it),
                 fill_per_second=round(in_window / max(median(run.fill_seconds for run in of_it), 1e-3)),
             )
         )

@@ -27,7 +27,7 @@ def machine(cores: Cores, directory: Path) -> dict[str, str]:
             else f"service on core {cores.service}, client on core {cores.client}"
         ),
         "memory": f"{memory_bytes / 2**30:.1f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "file system": _file_system(directory),
         "fdatasync of 4 KiB": f"{sync_milliseconds(directory):.2f} ms (median)",
     }

@@ -50,7 +50,7 @@ FULL: Final = Plan(
     bare_reads=1000,
     bare_read_seconds_max=3.0,
     write_rounds=3,
-    write_seconds=6.0,
+    write_seconds=5.0,
 )
 QUICK: Final = Plan(
     name="quick",
