@@ -1,17 +1,19 @@
 """The ring: exact statistics over a sliding window, in constant time and memory.
 
-Time is cut into slots of `resolution_ms` (a millisecond, for windows up to two minutes) and slots
-into blocks of 256. A slot holds count, sum, minimum and maximum of its amounts; a block holds the
-same for all its slots. The ring holds the newest `BLOCKS` blocks, and that is the whole law:
+Time is cut into slots of `resolution_ms` (a millisecond, for windows up to two minutes), sixteen
+slots make a group and sixteen groups a block. A slot holds count, sum, minimum and maximum of its
+amounts; group and block hold the same for all their slots. The ring holds the newest `BLOCKS`
+blocks, and that is the whole law:
 
     blocks (newest - BLOCKS, newest] are in the ring, each whole; no other block is.
 
-- A write adds to one slot and to its block, so order of arrival does not matter.
+- A write adds to one slot, its group and its block, so order of arrival does not matter.
 - A write to a block past the newest makes that one the newest. The blocks that fall out on the way
   are dropped, at most all of them: nothing survives an hour of silence.
-- A read of "everything since T" adds up the tail of T's own block, slot by slot, and every later
-  block, so it touches at most 255 slots and `BLOCKS` blocks, however many amounts they hold. Nothing
-  is ever evicted by a read: it names its range, and older slots are outside of it.
+- A read of "everything since T" adds up the rest of T's group slot by slot, the rest of its block
+  group by group, and every later block: at most 16 slots, 15 groups and `BLOCKS` blocks, however many
+  amounts they hold, and as many where they hold none. Nothing is ever evicted by a read: it names its
+  range, and older slots are outside of it.
 
 General sliding windows with disorder cannot be constant (Tangwongsan, Hirzel and Schneider, "Optimal
 and General Out-of-Order Sliding-Window Aggregation", VLDB 2019, prove a logarithm). This one is,
@@ -27,16 +29,21 @@ from typing import Final, NamedTuple
 from app.core.money import UNITS_MAX
 from app.core.summary import EMPTY, Summary
 
+_GROUP_BITS: Final = 4
 _SLOT_BITS: Final = 8
 SLOTS_PER_BLOCK: Final = 1 << _SLOT_BITS
 _SLOT_MASK: Final = SLOTS_PER_BLOCK - 1
+_GROUP_MASK: Final = (1 << _GROUP_BITS) - 1
+
+# A block's groups lie behind its slots, in the same cells.
+_CELLS_PER_BLOCK: Final = SLOTS_PER_BLOCK + (SLOTS_PER_BLOCK >> _GROUP_BITS)
 
 EXACT_WINDOW_MS_MAX: Final = 120_000
 _COARSE_SLOTS: Final = 60_000
 
-_ZEROS: Final = array("q", [0]) * SLOTS_PER_BLOCK
-_HIGHEST: Final = array("q", [UNITS_MAX]) * SLOTS_PER_BLOCK
-_LOWEST: Final = array("q", [-UNITS_MAX]) * SLOTS_PER_BLOCK
+_ZEROS: Final = array("q", [0]) * _CELLS_PER_BLOCK
+_HIGHEST: Final = array("q", [UNITS_MAX]) * _CELLS_PER_BLOCK
+_LOWEST: Final = array("q", [-UNITS_MAX]) * _CELLS_PER_BLOCK
 
 
 class Shape(NamedTuple):
@@ -72,13 +79,20 @@ Part = Sequence[int]
 """Amounts of one instant: its milliseconds, then count, sum, minimum and maximum of the amounts."""
 
 
-class _Slots(NamedTuple):
-    """The slots of one block. Sums are Python's integers: they may pass 64 bits, an amount cannot."""
+class _Cells(NamedTuple):
+    """Slots and groups of one block. Sums are Python's integers: they may pass 64 bits."""
 
     counts: "array[int]"
     sums: list[int]
     minima: "array[int]"
     maxima: "array[int]"
+
+
+def _empty_cells() -> _Cells:
+    return _Cells(_ZEROS[:], [0] * _CELLS_PER_BLOCK, _HIGHEST[:], _LOWEST[:])
+
+
+_NO_CELLS: Final = _empty_cells()
 
 
 class Window:
@@ -89,7 +103,7 @@ class Window:
         self._blocks = shape.blocks
         self._block_mask = shape.blocks - 1
         self._newest: int | None = None
-        self._slots: list[_Slots | None] = [None] * shape.blocks
+        self._cells: list[_Cells | None] = [None] * shape.blocks
         self._counts = [0] * shape.blocks
         self._sums = [0] * shape.blocks
         self._minima = [UNITS_MAX] * shape.blocks
@@ -122,13 +136,20 @@ class Window:
                 continue
             index = block & block_mask
             slot &= _SLOT_MASK
-            counts, sums, minima, maxima = self._slots[index] or self._open(index)
+            group = SLOTS_PER_BLOCK + (slot >> _GROUP_BITS)
+            counts, sums, minima, maxima = self._cells[index] or self._open(index)
             counts[slot] += count
+            counts[group] += count
             sums[slot] += sum_units
+            sums[group] += sum_units
             if min_units < minima[slot]:
                 minima[slot] = min_units
+                if min_units < minima[group]:
+                    minima[group] = min_units
             if max_units > maxima[slot]:
                 maxima[slot] = max_units
+                if max_units > maxima[group]:
+                    maxima[group] = max_units
             block_counts[index] += count
             block_sums[index] += sum_units
             if min_units < block_minima[index]:
@@ -146,26 +167,24 @@ class Window:
         block = slot >> _SLOT_BITS
         if block > newest:
             return EMPTY
-        count = sum_units = 0
-        min_units, max_units = UNITS_MAX, -UNITS_MAX
         oldest = newest - self._blocks + 1
         if block < oldest:
-            first = oldest
-        else:
-            first = block + 1
-            slots = self._slots[block & self._block_mask]
-            if slots is not None:
-                tail = slot & _SLOT_MASK
-                count = sum(slots.counts[tail:])
-                sum_units = sum(slots.sums[tail:])
-                min_units = min(slots.minima[tail:])
-                max_units = max(slots.maxima[tail:])
-        for part in self._block_slices(first, newest + 1):
-            count += sum(self._counts[part])
-            sum_units += sum(self._sums[part])
-            min_units = min(min_units, *self._minima[part])
-            max_units = max(max_units, *self._maxima[part])
-        return Summary(count, sum_units, min_units, max_units)
+            block, slot = oldest, 0
+        # The same steps whether or not there is anything in the block.
+        cells = self._cells[block & self._block_mask] or _NO_CELLS
+        slot &= _SLOT_MASK
+        parts = [
+            (cells, slice(slot, (slot | _GROUP_MASK) + 1)),
+            (cells, slice(SLOTS_PER_BLOCK + (slot >> _GROUP_BITS) + 1, _CELLS_PER_BLOCK)),
+        ]
+        whole = self._counts, self._sums, self._minima, self._maxima
+        parts += [(whole, part) for part in self._block_slices(block + 1, newest + 1)]
+        return Summary(
+            sum(sum(counts[part]) for (counts, _, _, _), part in parts),
+            sum(sum(sums[part]) for (_, sums, _, _), part in parts),
+            min(min(minima[part], default=UNITS_MAX) for (_, _, minima, _), part in parts),
+            max(max(maxima[part], default=-UNITS_MAX) for (_, _, _, maxima), part in parts),
+        )
 
     def _block_slices(self, first: int, end: int) -> Iterator[slice]:
         """The blocks from `first` up to, not including, `end`, as one or two runs of the ring."""
@@ -184,15 +203,14 @@ class Window:
         if self._newest is not None:
             for stale in range(max(self._newest + 1, block - self._blocks + 1), block + 1):
                 index = stale & self._block_mask
-                self._slots[index] = None
+                self._cells[index] = None
                 self._counts[index] = 0
                 self._sums[index] = 0
                 self._minima[index] = UNITS_MAX
                 self._maxima[index] = -UNITS_MAX
         self._newest = block
 
-    def _open(self, index: int) -> _Slots:
-        """Give a block its slots: memory is taken where amounts fall, so a quiet currency is small."""
-        slots = _Slots(_ZEROS[:], [0] * SLOTS_PER_BLOCK, _HIGHEST[:], _LOWEST[:])
-        self._slots[index] = slots
-        return slots
+    def _open(self, index: int) -> _Cells:
+        """Give a block its cells: memory is taken where amounts fall, so a quiet currency is small."""
+        cells = self._cells[index] = _empty_cells()
+        return cells

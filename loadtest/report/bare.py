@@ -6,7 +6,6 @@ however much they hold, and knows no instant between two seconds.
 
 import multiprocessing
 import random
-import sys
 import time
 from array import array
 from bisect import bisect_left
@@ -20,6 +19,7 @@ from loadtest.report.plan import Plan
 from loadtest.report.progress import Progress
 from loadtest.report.results import BareRun, EdgeError
 from loadtest.report.service import Cores, on_core
+from loadtest.report.wire import UnexpectedAnswerError
 
 WINDOW_MS: Final = 60_000
 SECONDS: Final = WINDOW_MS // 1000
@@ -172,7 +172,7 @@ def _read(structure: Structure, choose: random.Random, plan: Plan) -> list[float
 def _check(naive: Structure, window: Structure, choose: random.Random) -> None:
     from_ms = START_MS - choose.randint(1, WINDOW_MS)
     if naive.since(from_ms) != window.since(from_ms):
-        sys.exit(f"the window differs from the naive list since {from_ms}")
+        raise UnexpectedAnswerError(f"the window differs from the naive list since {from_ms}")
 
 
 def measure_edge_errors(seed: int) -> list[EdgeError]:

@@ -86,11 +86,12 @@ def _verdicts(figures: Figures) -> Iterator[str]:
     widest = figures.comparisons[0]
     for name, test in (("p50", widest.p50), ("p99", widest.p99)):
         yield _verdict(name, widest, test)
-    slopes = " and ".join(
-        f"the {name} by {_signed(slope.value, 2)} % ({_signed(slope.low, 2)} to {_signed(slope.high, 2)})"
-        for name, slope in ((name, both.percent_per_decade) for name, both in figures.slopes.items())
-    )
-    yield f"Each tenfold of N changes {slopes}."
+    changes: list[str] = []
+    for name, slope in figures.slopes.items():
+        percent = slope.percent_per_decade
+        value, low, high = (_signed(each, 2) for each in (percent.value, percent.low, percent.high))
+        changes.append(f"the {name} by {value} % ({low} to {high})")
+    yield f"Each tenfold of N changes {' and '.join(changes)}."
     bare = {(each.structure, each.in_window): each.p50_us.value for each in figures.bare}
     few, many = (end(in_window for _, in_window in bare) for end in (min, max))
     yield (

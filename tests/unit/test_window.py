@@ -169,9 +169,9 @@ def elements_read(window: Window, from_ms: int) -> int:
     """How many cells a read touches, in the window's own lists replaced by counting ones."""
     for name in ("_counts", "_sums", "_minima", "_maxima"):
         setattr(window, name, Counting(getattr(window, name)))
-    window._slots = [
-        slots and type(slots)(*(Counting(cells) for cells in slots))  # type: ignore[arg-type]
-        for slots in window._slots
+    window._cells = [
+        cells and type(cells)(*(Counting(cell) for cell in cells))  # type: ignore[arg-type]
+        for cells in window._cells
     ]
     Counting.read = 0
     window.since(from_ms)
