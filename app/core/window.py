@@ -23,7 +23,7 @@ The window knows no clock. Whoever calls it says what time it is.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from typing import Final, NamedTuple
 
 from app.core.money import UNITS_MAX
@@ -80,18 +80,19 @@ Part = Sequence[int]
 
 
 class _Cells(NamedTuple):
-    """Slots and groups of one block. Sums are Python's integers: they may pass 64 bits."""
+    """Slots and groups of one block, or all blocks. Sums may pass 64 bits, so they are no array."""
 
-    counts: "array[int]"
-    sums: list[int]
-    minima: "array[int]"
-    maxima: "array[int]"
+    counts: MutableSequence[int]
+    sums: MutableSequence[int]
+    minima: MutableSequence[int]
+    maxima: MutableSequence[int]
 
 
 def _empty_cells() -> _Cells:
     return _Cells(_ZEROS[:], [0] * _CELLS_PER_BLOCK, _HIGHEST[:], _LOWEST[:])
 
 
+_NOTHING: Final = (0, 0, UNITS_MAX, -UNITS_MAX)
 _NO_CELLS: Final = _empty_cells()
 
 
@@ -104,10 +105,12 @@ class Window:
         self._block_mask = shape.blocks - 1
         self._newest: int | None = None
         self._cells: list[_Cells | None] = [None] * shape.blocks
-        self._counts = [0] * shape.blocks
-        self._sums = [0] * shape.blocks
-        self._minima = [UNITS_MAX] * shape.blocks
-        self._maxima = [-UNITS_MAX] * shape.blocks
+        self._totals = _Cells(
+            [0] * shape.blocks,
+            [0] * shape.blocks,
+            [UNITS_MAX] * shape.blocks,
+            [-UNITS_MAX] * shape.blocks,
+        )
 
     def record(self, timestamp_ms: int, amount_units: int) -> bool:
         """Add one amount. False where the ring has moved past its time, and nothing was added."""
@@ -121,8 +124,7 @@ class Window:
     def add(self, parts: Iterable[Part]) -> int:
         """Add amounts that were summed up by instant; how many parts the ring had moved past."""
         resolution_ms, all_blocks, block_mask = self._resolution_ms, self._blocks, self._block_mask
-        block_counts, block_sums = self._counts, self._sums
-        block_minima, block_maxima = self._minima, self._maxima
+        block_counts, block_sums, block_minima, block_maxima = self._totals
         newest = self._newest
         missed = 0
         for timestamp_ms, count, sum_units, min_units, max_units in parts:
@@ -177,8 +179,7 @@ class Window:
             (cells, slice(slot, (slot | _GROUP_MASK) + 1)),
             (cells, slice(SLOTS_PER_BLOCK + (slot >> _GROUP_BITS) + 1, _CELLS_PER_BLOCK)),
         ]
-        whole = self._counts, self._sums, self._minima, self._maxima
-        parts += [(whole, part) for part in self._block_slices(block + 1, newest + 1)]
+        parts += [(self._totals, part) for part in self._block_slices(block + 1, newest + 1)]
         return Summary(
             sum(sum(counts[part]) for (counts, _, _, _), part in parts),
             sum(sum(sums[part]) for (_, sums, _, _), part in parts),
@@ -204,10 +205,8 @@ class Window:
             for stale in range(max(self._newest + 1, block - self._blocks + 1), block + 1):
                 index = stale & self._block_mask
                 self._cells[index] = None
-                self._counts[index] = 0
-                self._sums[index] = 0
-                self._minima[index] = UNITS_MAX
-                self._maxima[index] = -UNITS_MAX
+                for cells, nothing in zip(self._totals, _NOTHING, strict=True):
+                    cells[index] = nothing
         self._newest = block
 
     def _open(self, index: int) -> _Cells:

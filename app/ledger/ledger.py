@@ -80,6 +80,7 @@ class Ledger:
         self._now_ms = now_ms
         self._on_failure = on_failure
         self._statistics = Statistics(shape)
+        self._rewind_ms = shape.rewind_ms
         self._version = 0
         self._latest_ms = 0
         self._blocked: Unready | None = Unready.STARTING
@@ -143,7 +144,7 @@ class Ledger:
         Raises NotReady while the window is being read back: no figure is better than a wrong one.
         """
         now_ms = self._read_clock()
-        if self._blocked in (Unready.STARTING, Unready.CLOCK_STEPPED):
+        if self._blocked and self._blocked is not Unready.DRAINING:
             raise NotReady(self._blocked)
         return Moment(now_ms, self._version)
 
@@ -181,7 +182,7 @@ class Ledger:
         now_ms = self._now_ms()
         if now_ms > self._latest_ms:
             self._latest_ms = now_ms
-        elif self._latest_ms - now_ms > self._statistics.shape.rewind_ms and not self._blocked:
+        elif self._latest_ms - now_ms > self._rewind_ms and not self._blocked:
             # The ring may have let go of what is inside the window once more.
             log.warning("clock_stepped_back", by_ms=self._latest_ms - now_ms)
             self._blocked = Unready.CLOCK_STEPPED
@@ -206,7 +207,8 @@ class Ledger:
         )
         newest_ms = max((tally.slot_ms for tally in tallies), default=now_ms)
         ahead_ms = max(self.shape.ahead_ms, newest_ms - now_ms)
-        self._statistics = Statistics(Shape.covering(self.shape.window_ms, ahead_ms))
+        shape = Shape.covering(self.shape.window_ms, ahead_ms)
+        self._statistics, self._rewind_ms = Statistics(shape), shape.rewind_ms
         for tally in tallies:
             self._statistics.absorb(tally)
         self._version += 1

@@ -167,12 +167,8 @@ class Counting(list[int]):
 
 def elements_read(window: Window, from_ms: int) -> int:
     """How many cells a read touches, in the window's own lists replaced by counting ones."""
-    for name in ("_counts", "_sums", "_minima", "_maxima"):
-        setattr(window, name, Counting(getattr(window, name)))
-    window._cells = [
-        cells and type(cells)(*(Counting(cell) for cell in cells))  # type: ignore[arg-type]
-        for cells in window._cells
-    ]
+    window._totals = type(window._totals)(*map(Counting, window._totals))
+    window._cells = [cells and type(cells)(*map(Counting, cells)) for cells in window._cells]
     Counting.read = 0
     window.since(from_ms)
     return Counting.read
