@@ -65,12 +65,16 @@ class FastLane:
         try:
             return self._heads[raw]
         except KeyError:
-            if len(raw) > _HEAD_BYTES_MAX:
-                return None
+            pass
+        if len(raw) > _HEAD_BYTES_MAX:
+            return None
+        head = self._read(raw)
+        # A head with an id of its own will not come again.
+        if head is None or head.request_id is None:
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
-            head = self._heads[raw] = self._read(raw)
-            return head
+            self._heads[raw] = head
+        return head
 
     def handle(self, head: Head, body: bytes, reply: Reply) -> None:
         """Answer a request, now or later."""

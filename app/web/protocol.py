@@ -17,13 +17,13 @@ from typing import Any, Final, cast
 import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.web.answers import Answer, Code, problem
 from app.web.fast_lane import FastLane
 from app.web.resource import CUT_SHORT, internal_error, make_request_id
+from app.web.seams import BehindUpgrade, GuardedFlow, JoinedWrites
 
 # A client that sends without reading is read no further once this many answers wait.
 _SLOTS_MAX: Final = 256
@@ -48,75 +48,6 @@ class _Slot:
     def __call__(self, answer: Answer) -> None:
         self.answer = answer
         self._protocol.answered()
-
-
-class _BehindUpgrade:
-    """Hands on to the connection all that the parser finds, save the first head."""
-
-    def __init__(self, protocol: "Protocol") -> None:
-        self._protocol = protocol
-        self._is_first_head = True
-        self.on_body = protocol.on_body
-        self.on_message_complete = protocol.on_message_complete
-
-    def on_message_begin(self) -> None:
-        if not self._is_first_head:
-            self._protocol.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if not self._is_first_head:
-            self._protocol.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_first_head:
-            self._protocol.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if not self._is_first_head:
-            self._protocol.on_headers_complete()
-        self._is_first_head = False
-
-
-class _JoinedWrites:
-    """The transport as a plain request sees it: the head of an answer waits for its body.
-
-    uvicorn writes them one after the other, and each write is a system call.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            self._head, data = b"", self._head + data
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
-            self._head = data
-            return
-        self._transport.write(data)
-
-    def flush(self) -> None:
-        """Write a head that no body has followed: that of an answer to HEAD."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-
-class _Flow(FlowControl):
-    """Reads on only when the connection has not more to answer already than it should."""
-
-    def __init__(self, transport: asyncio.Transport, protocol: "Protocol") -> None:
-        super().__init__(transport)
-        self._protocol = protocol
-
-    def resume_reading(self) -> None:
-        """Read on, unless there is enough to do."""
-        if self.read_paused and not self._protocol.has_enough_to_do:
-            super().resume_reading()
 
 
 class Protocol(HttpToolsProtocol):
@@ -183,7 +114,7 @@ class Protocol(HttpToolsProtocol):
             for header in self.headers
             if header[0] in (b"content-length", b"transfer-encoding")
         ]
-        self.parser = httptools.HttpRequestParser(_BehindUpgrade(self))
+        self.parser = httptools.HttpRequestParser(BehindUpgrade(self))
         self._parse(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n", data]))
 
     def _take(self, fast_lane: FastLane, data: bytes) -> bytes:
@@ -319,17 +250,16 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         self._closes_when_answered = True
-        slot = _Slot(self, None)
-        self._slots.append(slot)
-        slot(_MALFORMED)
+        self._slots.append(_Slot(self, None))
+        self._slots[-1](_MALFORMED)
 
     # The connection's life.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; uvicorn narrows the argument that asyncio's protocols have."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, self)
-        self._joined_writes = _JoinedWrites(transport)
+        self.flow = GuardedFlow(transport, lambda: self.has_enough_to_do)
+        self._joined_writes = JoinedWrites(transport)
 
     @property
     def has_enough_to_do(self) -> bool:
@@ -383,9 +313,8 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         is_busy = self._slots or self._plain_requests or self._is_parsing or self._unread
-        idle_seconds = self.loop.time() - self._active_at
-        if not is_busy and idle_seconds >= self.timeout_keep_alive:
+        rest_seconds = self._active_at + self.timeout_keep_alive - self.loop.time()
+        if not is_busy and rest_seconds <= 0:
             self.transport.close()
         else:
-            rest = max(self.timeout_keep_alive - idle_seconds, 1.0)
-            self._idle_timer = self.loop.call_later(rest, self._check_idle)
+            self._idle_timer = self.loop.call_later(max(rest_seconds, 1.0), self._check_idle)
