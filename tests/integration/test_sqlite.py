@@ -113,6 +113,14 @@ def test_a_damaged_ledger_is_refused(tmp_path: Path, damage: str) -> None:
         with_store(path, nothing)
 
 
+def test_an_sqlite_with_the_wal_reset_bug_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apsw.sqlite_lib_version", lambda: "3.51.2")
+    with pytest.raises(StoreUnusable, match=r"SQLite 3\.51\.2 .* corruption"):
+        with_store(tmp_path / "ledger.db", nothing)
+
+
 def test_an_edited_migration_is_refused() -> None:
     first = migrations.load("sqlite")[0]
     with pytest.raises(migrations.MigrationError, match=first.name):
