@@ -94,7 +94,6 @@ class FastLane:
         handler = self._handlers.get((parser.get_method(), url.path))
         is_ordinary = (
             handler is not None
-            and url.host is None
             and parser.get_http_version() == "1.1"
             and reader.is_ordinary
             and reader.body_bytes <= BODY_BYTES_MAX

@@ -1,0 +1,96 @@
+"""Two lanes, one contract: whatever is asked, both give the same answer."""
+
+import asyncio
+import os
+import random
+import re
+
+import pytest
+from uvicorn.server import ServerState
+
+from app.main import build_service
+from app.server.serve import server_config
+from app.settings import Settings, Switch
+from app.web.protocol import Protocol
+from tests.contract.test_framing import NOW_MS, WHOLE, Wire
+from tests.support.thread import Clock
+
+CASES = int(os.environ.get("MILLRACE_LANES_CASES", "4000"))
+
+METHODS = [b"POST"] * 4 + [b"GET"] * 4 + [b"HEAD", b"PUT", b"post", b"DELETE", b"OPTIONS", b"BREW"]
+TARGETS = [
+    *([b"/transactions"] * 4 + [b"/stats"] * 3),
+    *(b"/statistics", b"/health", b"/livez", b"/readyz", b"/", b"*", b"/stats/", b"/transactions%20"),
+    *(b"/stats?window=1s", b"/stats?window=x", b"/stats?currency=EUR&currency=EUR", b"/stats?", b"/?"),
+    *(b"/stats#part", b"http://x/stats", b"//stats", b"/st%61ts", b"/stats?%00=1", b"/stats?a=\xff"),
+]
+VERSIONS = [b"HTTP/1.1"] * 8 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.2", b"http/1.1"]
+HEADERS = [
+    *(b"Host: x", b"host: y", b"Content-Type: application/json", b"content-type:application/json"),
+    *(b"Content-Type: APPLICATION/JSON; charset=utf-8", b"content-type: text/plain", b"content-type:"),
+    *(b"X-Request-ID: abc", b"x-request-id: a b", b"x-request-id: ", b"X-Request-ID: " + b"a" * 65),
+    *(b"Connection: keep-alive", b"connection: close", b"Connection: x", b"Expect: 100-continue"),
+    *(b"content-encoding: gzip", b"transfer-encoding: chunked", b"transfer-encoding: gzip, chunked"),
+    *(b"content-length: 0", b"content-length: +1", b"content-length: x", b"content-length: 70000"),
+    *(b"upgrade: h2c", b"bad header", b"x:\x00", b" folded: 1", b"a" * 1100 + b": 1", b"accept: */*"),
+]
+BODIES = [WHOLE] * 3 + [
+    b"",
+    b"{}",
+    b"[]",
+    b"{",
+    b'{"amount":"x"}',
+    b'{"amount":1,"timestamp":1}',
+    b"\xff",
+]
+
+
+def request(choose: random.Random) -> bytes:
+    body = choose.choice(BODIES)
+    headers = [choose.choice(HEADERS) for _ in range(choose.choice((0, 1, 1, 2, 3, 5)))]
+    if choose.random() < 0.9:
+        headers.append(b"Content-Length: %d" % len(body))
+    choose.shuffle(headers)
+    line = b" ".join((choose.choice(METHODS), choose.choice(TARGETS), choose.choice(VERSIONS)))
+    return b"\r\n".join([line, *headers, b"", body])
+
+
+def comparable(written: bytes) -> list[bytes]:
+    """The lines in any order, as headers may be; ids and made request ids are each lane's own."""
+    written = re.sub(rb'"id":"[0-9a-f-]{36}"', b'"id"', written)
+    written = re.sub(rb"x-request-id: [0-9a-f]{32}\r", b"x-request-id\r", written)
+    return sorted(written.split(b"\r\n"))
+
+
+def test_both_lanes_answer_alike_whatever_is_asked() -> None:
+    seed = random.SystemRandom().randrange(2**32)
+
+    async def main() -> None:
+        protocols = []
+        for lane in Switch:
+            settings = Settings(database_url="memory://", fast_lane=lane)
+            service = build_service(settings, pytest.fail, Clock(NOW_MS))
+            await service.ledger.open()
+            config = server_config(settings, service)
+            config.load()
+            protocols.append((service, config))
+        for case in range(CASES):
+            raw = request(random.Random(seed + case))
+            answers, closed = [], []
+            for service, config in protocols:
+                wire = Wire()
+                wire.protocol = Protocol(config, ServerState(), {}, fast_lane=service.fast_lane)
+                wire.protocol.connection_made(wire)
+                wire.protocol.data_received(raw)
+                for _ in range(12):
+                    await asyncio.sleep(0)
+                answers.append(comparable(wire.written))
+                closed.append(wire.is_closing())
+                wire.close()
+                await asyncio.sleep(0)
+            assert answers[0] == answers[1], f"seed {seed}, case {case}: {raw!r}"
+            assert closed[0] == closed[1], f"seed {seed}, case {case}: {raw!r}"
+        for service, _ in protocols:
+            await service.ledger.close()
+
+    asyncio.run(main())
