@@ -103,6 +103,18 @@ def unavailable(code: Code, detail: str) -> Answer:
     )
 
 
+def invalid_parameters(errors: Sequence[FieldError]) -> Problem:
+    """The refusal of a query string."""
+    return Problem(
+        problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            Code.INVALID_PARAMETER,
+            "A query parameter is wrong",
+            errors,
+        )
+    )
+
+
 def pointer(name: str) -> str:
     """The JSON pointer (RFC 6901) to a name that a client has made up."""
     return "/" + name.replace("~", "~0").replace("/", "~1")

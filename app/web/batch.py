@@ -23,7 +23,15 @@ from app.core.transaction import (
 )
 from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger
-from app.web.answers import Answer, Code, Problem, json_answer, pointer, problem
+from app.web.answers import (
+    Answer,
+    Code,
+    Problem,
+    invalid_parameters,
+    json_answer,
+    pointer,
+    problem,
+)
 from app.web.body import is_ndjson, read_body
 from app.web.ingest import AHEAD_FIELD, Ingest, word_malformed
 
@@ -112,14 +120,7 @@ def _options(query: bytes) -> tuple[bool, bool]:
         else:
             options[name] = _SWITCHES[value]
     if errors:
-        raise Problem(
-            problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                Code.INVALID_PARAMETER,
-                "A query parameter is wrong",
-                errors,
-            )
-        )
+        raise invalid_parameters(errors)
     return options["atomic"], options["ids"]
 
 

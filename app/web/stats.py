@@ -13,7 +13,13 @@ from app.core.summary import Summary
 from app.core.timestamp import format_timestamp
 from app.core.transaction import FieldError
 from app.ledger.ledger import Ledger, Moment, NotReady, Reading
-from app.web.answers import Answer, Code, Problem, json_answer, pointer, problem
+from app.web.answers import (
+    Answer,
+    Problem,
+    invalid_parameters,
+    json_answer,
+    pointer,
+)
 from app.web.ingest import NOT_READY
 
 _SPAN: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h)?")
@@ -81,14 +87,7 @@ class Stats:
                 errors.append(FieldError(pointer(name), detail))
             seen.add(name)
         if errors:
-            raise Problem(
-                problem(
-                    HTTPStatus.UNPROCESSABLE_ENTITY,
-                    Code.INVALID_PARAMETER,
-                    "A query parameter is wrong",
-                    errors,
-                )
-            )
+            raise invalid_parameters(errors)
         return window_ms, currency
 
     def _span_ms(self, text: str) -> int | None:
