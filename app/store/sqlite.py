@@ -2,7 +2,9 @@
 
 Rows are inserted on the event loop, where that is a matter of memory, and committed in a thread of
 the store's own, where the disk may take its time: the interpreter's lock changes hands once a commit
-instead of once a row, and a slow disk never stops the loop.
+instead of once a row, and a slow disk never stops the loop. Committing on the loop was a tenth faster
+on a fast disk, and would hold every answer, of statistics and probes too, for as long as a slow one
+takes.
 
 An error while writing leaves the transaction rolled back (StoreRefused when the disk is full). Any
 other error, of a sync above all, leaves unknown what the disk holds: SQLite would go on committing
