@@ -12,6 +12,7 @@ Ids of one process sort by arrival: the counter starts at zero each millisecond,
 48 random bits; an id is unique, not secret. Inside, an id is its 128 bits as an integer.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 _COUNTER_MAX: Final = (1 << 26) - 1
@@ -43,6 +44,17 @@ class IdentifierSource:
             self._left = _COUNTER_MAX
             self._last = self._time_ms << _TIME_SHIFT | self._constant
         return self._last
+
+    def take(self, now_ms: int, count: int) -> Sequence[int]:
+        """The next `count` ids, as `next` would make them one by one."""
+        if count < 1:
+            return ()
+        first, more = self.next(now_ms), count - 1
+        if more > self._left:
+            return [first, *(self.next(now_ms) for _ in range(more))]
+        self._left -= more
+        self._last += more * _COUNTER_STEP
+        return range(first, self._last + 1, _COUNTER_STEP)
 
 
 def format_identifier(identifier: int) -> str:

@@ -16,7 +16,7 @@ TIMESTAMP_MS_MIN: Final = -62_135_596_800_000
 TIMESTAMP_MS_MAX: Final = 253_402_300_799_999
 
 # A number up to this magnitude is seconds, above it milliseconds.
-_SECONDS_MAX: Final = 20_000_000_000
+EPOCH_SECONDS_MAX: Final = 20_000_000_000
 
 # Extended form: a date, or a date and a time of day. Basic form only with a time of day: without
 # one it would be a string of digits, which is refused.
@@ -52,7 +52,7 @@ def parse_timestamp(literal: bytes) -> int:
 
 def from_epoch(epoch: int) -> int:
     """A whole number, as `parse_timestamp` reads it. Raises TimestampError."""
-    return _in_range(epoch * 1000 if -_SECONDS_MAX <= epoch <= _SECONDS_MAX else epoch)
+    return _in_range(epoch * 1000 if -EPOCH_SECONDS_MAX <= epoch <= EPOCH_SECONDS_MAX else epoch)
 
 
 def from_text(text: str) -> int:
@@ -86,7 +86,7 @@ def _from_number(literal: bytes) -> int:
         raise TimestampError(_OUT_OF_RANGE)
     # Exact, as amounts are: 1.001 seconds is 1001 ms, which a binary float would cut to 1000.
     epoch = int(whole)
-    if epoch < _SECONDS_MAX or (epoch == _SECONDS_MAX and not fraction.strip(b"0")):
+    if epoch < EPOCH_SECONDS_MAX or (epoch == EPOCH_SECONDS_MAX and not fraction.strip(b"0")):
         epoch = int(whole + fraction[:3].ljust(3, b"0"))
     return -epoch if sign else epoch
 

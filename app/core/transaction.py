@@ -12,16 +12,25 @@ import msgspec
 from msgspec import Raw
 
 from app.core.money import AmountError, parse_amount
-from app.core.timestamp import from_epoch, from_text, parse_timestamp
+from app.core.timestamp import (
+    EPOCH_SECONDS_MAX,
+    TIMESTAMP_MS_MAX,
+    from_epoch,
+    from_text,
+    parse_timestamp,
+)
 
 Value = TypeVar("Value")
 
-_USER_ID: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
+_USER_ID_CHARS_MAX: Final = 128
+_USER_ID: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{_USER_ID_CHARS_MAX}}}")
 
 BATCH_ITEMS_MAX: Final = 10_000
 # An array of more commas than this is not taken apart to see what is wrong with it: of so many
 # pieces most could be items, and each costs memory before it can be counted.
 _COMMAS_MAX: Final = 64 * BATCH_ITEMS_MAX
+
+_NEGATIVE: Final = "must not be negative"
 
 _ABSENT: Final = Raw()
 _NULL: Final = Raw(b"null")
@@ -161,13 +170,22 @@ class TransactionDecoder:
             return error
 
     def _transaction(self, fields: _Fields) -> Transaction:
-        timestamp = fields.timestamp
-        return Transaction(
-            self._amount(fields.amount),
-            from_text(timestamp) if isinstance(timestamp, str) else from_epoch(timestamp),
-            self._currency(fields.currency),
-            self._user_id(fields.user_id),
-        )
+        """Check fields of the right types. What is usual is seen to be right without a further call."""
+        timestamp, currency, user_id = fields.timestamp, fields.currency, fields.user_id
+        amount_units = parse_amount(bytes(fields.amount))
+        if amount_units < 0 and not self._allow_negative:
+            raise AmountError(_NEGATIVE)
+        if not (type(timestamp) is int and EPOCH_SECONDS_MAX < timestamp <= TIMESTAMP_MS_MAX):
+            timestamp = from_text(timestamp) if isinstance(timestamp, str) else from_epoch(timestamp)
+        if currency not in self._currencies:
+            currency = self._currency(currency)
+        if (
+            type(user_id) is not str
+            or not user_id.isprintable()
+            or not 0 < len(user_id) <= _USER_ID_CHARS_MAX
+        ):
+            user_id = self._user_id(user_id)
+        return Transaction(amount_units, timestamp, currency, user_id)
 
     def _decode_slowly(self, body: bytes) -> Transaction:
         try:
@@ -190,7 +208,7 @@ class TransactionDecoder:
     def _amount(self, literal: Raw) -> int:
         amount_units = parse_amount(bytes(literal))
         if amount_units < 0 and not self._allow_negative:
-            raise AmountError("must not be negative")
+            raise AmountError(_NEGATIVE)
         return amount_units
 
     def _currency(self, code: str | None) -> str:
@@ -211,7 +229,9 @@ class TransactionDecoder:
             return None
         text = str(user_id)
         # Whatever can be printed has no control character; what cannot need not be one either.
-        if not (text.isprintable() and 0 < len(text) <= 128) and not _USER_ID.fullmatch(text):
+        if not (text.isprintable() and 0 < len(text) <= _USER_ID_CHARS_MAX) and not _USER_ID.fullmatch(
+            text
+        ):
             raise ValueError("must have 1 to 128 characters, none of them a control character")
         return text
 

@@ -1,19 +1,19 @@
 """The ring: exact statistics over a sliding window, in constant time and memory.
 
-Time is cut into slots of `resolution_ms` (a millisecond, for windows up to two minutes), sixteen
-slots make a group and sixteen groups a block. A slot holds count, sum, minimum and maximum of its
-amounts; group and block hold the same for all their slots. The ring holds the newest `BLOCKS`
-blocks, and that is the whole law:
+Time is cut into slots of `resolution_ms` (a millisecond, for windows up to two minutes). Sixteen
+slots make a group, sixteen groups a block and sixteen blocks a span. A slot holds count, sum, minimum
+and maximum of its amounts; group, block and span hold the same for all their slots. The ring holds
+the newest `spans` spans, and that is the whole law:
 
-    blocks (newest - BLOCKS, newest] are in the ring, each whole; no other block is.
+    spans (newest - spans, newest] are in the ring, each whole; no other span is.
 
-- A write adds to one slot, its group and its block, so order of arrival does not matter.
-- A write to a block past the newest makes that one the newest. The blocks that fall out on the way
-  are dropped, at most all of them: nothing survives an hour of silence.
+- A write adds to one slot, its group, its block and its span, so order of arrival does not matter.
+- A write to a span past the newest makes that one the newest. The spans that fall out on the way are
+  dropped, at most all of them: nothing survives an hour of silence.
 - A read of "everything since T" adds up the rest of T's group slot by slot, the rest of its block
-  group by group, and every later block: at most 16 slots, 15 groups and `BLOCKS` blocks, however many
-  amounts they hold, and as many where they hold none. Nothing is ever evicted by a read: it names its
-  range, and older slots are outside of it.
+  group by group, the rest of its span block by block, and every later span: at most 16 slots, 15
+  groups, 15 blocks and the spans, however many amounts they hold, and as many where they hold none.
+  Nothing is ever evicted by a read: it names its range, and older slots are outside of it.
 
 General sliding windows with disorder cannot be constant (Tangwongsan, Hirzel and Schneider, "Optimal
 and General Out-of-Order Sliding-Window Aggregation", VLDB 2019, prove a logarithm). This one is,
@@ -23,27 +23,26 @@ The window knows no clock. Whoever calls it says what time it is.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from typing import Final, NamedTuple
 
 from app.core.money import UNITS_MAX
 from app.core.summary import EMPTY, Summary
 
-_GROUP_BITS: Final = 4
-_SLOT_BITS: Final = 8
-SLOTS_PER_BLOCK: Final = 1 << _SLOT_BITS
-_SLOT_MASK: Final = SLOTS_PER_BLOCK - 1
-_GROUP_MASK: Final = (1 << _GROUP_BITS) - 1
+_FANOUT_BITS: Final = 4
+_FANOUT_MASK: Final = (1 << _FANOUT_BITS) - 1
+_BLOCK_BITS: Final = 2 * _FANOUT_BITS
+_SPAN_BITS: Final = 3 * _FANOUT_BITS
+_BLOCKS_PER_SPAN: Final = 1 << _FANOUT_BITS
+_SLOTS_PER_BLOCK: Final = 1 << _BLOCK_BITS
+_SLOT_MASK: Final = _SLOTS_PER_BLOCK - 1
+SLOTS_PER_SPAN: Final = 1 << _SPAN_BITS
 
 # A block's groups lie behind its slots, in the same cells.
-_CELLS_PER_BLOCK: Final = SLOTS_PER_BLOCK + (SLOTS_PER_BLOCK >> _GROUP_BITS)
+_CELLS_PER_BLOCK: Final = _SLOTS_PER_BLOCK + (_SLOTS_PER_BLOCK >> _FANOUT_BITS)
 
 EXACT_WINDOW_MS_MAX: Final = 120_000
 _COARSE_SLOTS: Final = 60_000
-
-_ZEROS: Final = array("q", [0]) * _CELLS_PER_BLOCK
-_HIGHEST: Final = array("q", [UNITS_MAX]) * _CELLS_PER_BLOCK
-_LOWEST: Final = array("q", [-UNITS_MAX]) * _CELLS_PER_BLOCK
 
 
 class Shape(NamedTuple):
@@ -53,25 +52,25 @@ class Shape(NamedTuple):
     ahead_ms: int
     """How far ahead of the clock a timestamp may lie."""
     resolution_ms: int
-    blocks: int
-    """The ring's length in blocks, a power of two."""
+    spans: int
+    """The ring's length."""
 
     @classmethod
     def covering(cls, window_ms: int, ahead_ms: int) -> "Shape":
-        """The smallest shape that holds `window_ms` back and `ahead_ms` forward of any instant.
+        """A shape that holds `window_ms` back and `ahead_ms` forward of any instant.
 
         Up to two minutes a slot is a millisecond; above, at most 1/60 000 of the window.
         """
         is_exact = window_ms <= EXACT_WINDOW_MS_MAX
         resolution_ms = 1 if is_exact else window_ms // _COARSE_SLOTS
-        # A block more at either end: both edges fall somewhere inside one.
-        blocks = -(-(window_ms + ahead_ms) // (resolution_ms * SLOTS_PER_BLOCK)) + 2
-        return cls(window_ms, ahead_ms, resolution_ms, 1 << (blocks - 1).bit_length())
+        # One more, as both edges fall somewhere inside a span, and one for a clock that steps back.
+        spans = -(-(window_ms + ahead_ms) // (resolution_ms * SLOTS_PER_SPAN)) + 2
+        return cls(window_ms, ahead_ms, resolution_ms, spans)
 
     @property
     def rewind_ms(self) -> int:
         """How far a clock may step back and still find its whole window in the ring."""
-        whole_ms = (self.blocks - 2) * SLOTS_PER_BLOCK * self.resolution_ms
+        whole_ms = (self.spans - 1) * SLOTS_PER_SPAN * self.resolution_ms
         return whole_ms - self.window_ms - self.ahead_ms
 
 
@@ -80,7 +79,7 @@ Part = Sequence[int]
 
 
 class _Cells(NamedTuple):
-    """Slots and groups of one block, or all blocks. Sums may pass 64 bits, so they are no array."""
+    """What one level of the ring has added up. Sums may pass 64 bits, so they are no array."""
 
     counts: MutableSequence[int]
     sums: MutableSequence[int]
@@ -88,12 +87,23 @@ class _Cells(NamedTuple):
     maxima: MutableSequence[int]
 
 
-def _empty_cells() -> _Cells:
-    return _Cells(_ZEROS[:], [0] * _CELLS_PER_BLOCK, _HIGHEST[:], _LOWEST[:])
+def _packed_cells(length: int) -> _Cells:
+    """Cells of a block: there are many, and arrays take an eighth of the memory of lists."""
+    zeros = array("q", [0]) * length
+    lowest, highest = array("q", [UNITS_MAX]) * length, array("q", [-UNITS_MAX]) * length
+    return _Cells(zeros, [0] * length, lowest, highest)
 
 
-_NOTHING: Final = (0, 0, UNITS_MAX, -UNITS_MAX)
-_NO_CELLS: Final = _empty_cells()
+def _listed_cells(length: int) -> _Cells:
+    """Cells of blocks and spans: there are few, and lists are faster."""
+    return _Cells([0] * length, [0] * length, [UNITS_MAX] * length, [-UNITS_MAX] * length)
+
+
+# Read in place of a block that has no cells: the same steps, whether or not there is anything in it.
+_NO_CELLS: Final = _packed_cells(_CELLS_PER_BLOCK)
+
+# How each measure of many cells becomes that of all of them together, in the order of _Cells.
+_REDUCTIONS: Final[tuple[Callable[[Iterable[int]], int], ...]] = (sum, sum, min, max)
 
 
 class Window:
@@ -101,16 +111,12 @@ class Window:
 
     def __init__(self, shape: Shape) -> None:
         self._resolution_ms = shape.resolution_ms
-        self._blocks = shape.blocks
-        self._block_mask = shape.blocks - 1
+        self._spans = shape.spans
         self._newest: int | None = None
-        self._cells: list[_Cells | None] = [None] * shape.blocks
-        self._totals = _Cells(
-            [0] * shape.blocks,
-            [0] * shape.blocks,
-            [UNITS_MAX] * shape.blocks,
-            [-UNITS_MAX] * shape.blocks,
-        )
+        # All of these begin with the oldest span that is in the ring.
+        self._cells: list[_Cells | None] = [None] * (shape.spans * _BLOCKS_PER_SPAN)
+        self._block_totals = _listed_cells(shape.spans * _BLOCKS_PER_SPAN)
+        self._span_totals = _listed_cells(shape.spans)
 
     def record(self, timestamp_ms: int, amount_units: int) -> bool:
         """Add one amount. False where the ring has moved past its time, and nothing was added."""
@@ -123,93 +129,88 @@ class Window:
 
     def add(self, parts: Iterable[Part]) -> int:
         """Add amounts that were summed up by instant; how many parts the ring had moved past."""
-        resolution_ms, all_blocks, block_mask = self._resolution_ms, self._blocks, self._block_mask
-        block_counts, block_sums, block_minima, block_maxima = self._totals
-        newest = self._newest
+        resolution_ms, all_cells = self._resolution_ms, self._cells
+        block_counts, block_sums, block_minima, block_maxima = self._block_totals
+        span_counts, span_sums, span_minima, span_maxima = self._span_totals
+        all_spans, newest = self._spans, self._newest
         missed = 0
         for timestamp_ms, count, sum_units, min_units, max_units in parts:
             slot = timestamp_ms // resolution_ms
-            block = slot >> _SLOT_BITS
-            if newest is None or block > newest:
-                self._advance(block)
-                newest = block
-            elif block <= newest - all_blocks:
+            span = slot >> _SPAN_BITS
+            if newest is None or span > newest:
+                self._advance(span)
+                newest = span
+            elif span <= newest - all_spans:
                 missed += 1
                 continue
-            index = block & block_mask
+            span -= newest - all_spans + 1
+            block = (span << _FANOUT_BITS) + (slot >> _BLOCK_BITS & _FANOUT_MASK)
             slot &= _SLOT_MASK
-            group = SLOTS_PER_BLOCK + (slot >> _GROUP_BITS)
-            counts, sums, minima, maxima = self._cells[index] or self._open(index)
+            group = _SLOTS_PER_BLOCK + (slot >> _FANOUT_BITS)
+            counts, sums, minima, maxima = all_cells[block] or self._open(block)
             counts[slot] += count
             counts[group] += count
+            block_counts[block] += count
+            span_counts[span] += count
             sums[slot] += sum_units
             sums[group] += sum_units
+            block_sums[block] += sum_units
+            span_sums[span] += sum_units
+            # What is no extreme of its slot is none of anything that holds the slot.
             if min_units < minima[slot]:
                 minima[slot] = min_units
                 if min_units < minima[group]:
                     minima[group] = min_units
+                    if min_units < block_minima[block]:
+                        block_minima[block] = min_units
+                        if min_units < span_minima[span]:
+                            span_minima[span] = min_units
             if max_units > maxima[slot]:
                 maxima[slot] = max_units
                 if max_units > maxima[group]:
                     maxima[group] = max_units
-            block_counts[index] += count
-            block_sums[index] += sum_units
-            if min_units < block_minima[index]:
-                block_minima[index] = min_units
-            if max_units > block_maxima[index]:
-                block_maxima[index] = max_units
+                    if max_units > block_maxima[block]:
+                        block_maxima[block] = max_units
+                        if max_units > span_maxima[span]:
+                            span_maxima[span] = max_units
         return missed
 
     def since(self, from_ms: int) -> Summary:
         """The summary of every amount whose time is `from_ms` or later."""
         newest = self._newest
-        if newest is None:
-            return EMPTY
         slot = from_ms // self._resolution_ms
-        block = slot >> _SLOT_BITS
-        if block > newest:
+        if newest is None or slot >> _SPAN_BITS > newest:
             return EMPTY
-        oldest = newest - self._blocks + 1
-        if block < oldest:
-            block, slot = oldest, 0
-        # The same steps whether or not there is anything in the block.
-        cells = self._cells[block & self._block_mask] or _NO_CELLS
-        slot &= _SLOT_MASK
-        parts = [
-            (cells, slice(slot, (slot | _GROUP_MASK) + 1)),
-            (cells, slice(SLOTS_PER_BLOCK + (slot >> _GROUP_BITS) + 1, _CELLS_PER_BLOCK)),
-        ]
-        parts += [(self._totals, part) for part in self._block_slices(block + 1, newest + 1)]
+        oldest = newest - self._spans + 1
+        slot = max(slot - (oldest << _SPAN_BITS), 0)
+        span, block, slot = slot >> _SPAN_BITS, slot >> _BLOCK_BITS, slot & _SLOT_MASK
+        group = _SLOTS_PER_BLOCK + (slot >> _FANOUT_BITS)
+        cells = self._cells[block] or _NO_CELLS
+        in_group = slice(slot, (slot | _FANOUT_MASK) + 1)
+        in_block = slice(group + 1, _CELLS_PER_BLOCK)
+        in_span = slice(block + 1, (block | _FANOUT_MASK) + 1)
+        later = slice(span + 1, self._spans)
         return Summary(
-            sum(sum(counts[part]) for (counts, _, _, _), part in parts),
-            sum(sum(sums[part]) for (_, sums, _, _), part in parts),
-            min(min(minima[part], default=UNITS_MAX) for (_, _, minima, _), part in parts),
-            max(max(maxima[part], default=-UNITS_MAX) for (_, _, _, maxima), part in parts),
+            *(
+                reduce((*of_cells[in_group], *of_cells[in_block], *of_blocks[in_span], *of_spans[later]))
+                for reduce, of_cells, of_blocks, of_spans in zip(
+                    _REDUCTIONS, cells, self._block_totals, self._span_totals, strict=True
+                )
+            )
         )
 
-    def _block_slices(self, first: int, end: int) -> Iterator[slice]:
-        """The blocks from `first` up to, not including, `end`, as one or two runs of the ring."""
-        if first >= end:
-            return
-        start, stop = first & self._block_mask, end & self._block_mask
-        if start < stop:
-            yield slice(start, stop)
-        else:
-            yield slice(start, self._blocks)
-            if stop:
-                yield slice(0, stop)
-
-    def _advance(self, block: int) -> None:
-        """Make `block` the newest; blocks that fall out of the ring are emptied for reuse."""
+    def _advance(self, span: int) -> None:
+        """Make `span` the newest; as many fall out of the ring as come into it."""
         if self._newest is not None:
-            for stale in range(max(self._newest + 1, block - self._blocks + 1), block + 1):
-                index = stale & self._block_mask
-                self._cells[index] = None
-                for cells, nothing in zip(self._totals, _NOTHING, strict=True):
-                    cells[index] = nothing
-        self._newest = block
+            spans = min(span - self._newest, self._spans)
+            blocks = spans * _BLOCKS_PER_SPAN
+            self._cells[:] = self._cells[blocks:] + [None] * blocks
+            for totals, length in ((self._block_totals, blocks), (self._span_totals, spans)):
+                for measure, nothing in zip(totals, _listed_cells(length), strict=True):
+                    measure[:] = [*measure[length:], *nothing]
+        self._newest = span
 
-    def _open(self, index: int) -> _Cells:
+    def _open(self, block: int) -> _Cells:
         """Give a block its cells: memory is taken where amounts fall, so a quiet currency is small."""
-        cells = self._cells[index] = _empty_cells()
+        cells = self._cells[block] = _packed_cells(_CELLS_PER_BLOCK)
         return cells

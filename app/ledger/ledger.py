@@ -49,7 +49,7 @@ class NotReady(Exception):
 
 
 class Moment(NamedTuple):
-    """An instant, and the version of what was counted: equal moments have equal figures."""
+    """An instant, and the version of what was counted: the same moment has the same figures."""
 
     now_ms: int
     version: int
@@ -82,6 +82,7 @@ class Ledger:
         self._statistics = Statistics(shape)
         self._rewind_ms = shape.rewind_ms
         self._version = 0
+        self._moment = Moment(0, 0)
         self._latest_ms = 0
         self._blocked: Unready | None = Unready.STARTING
         self._has_cleared_rows = True
@@ -118,18 +119,22 @@ class Ledger:
         """Judge many by one reading of the clock: a verdict for each, and rows of those to submit."""
         now_ms = self._read_clock()
         from_ms, to_ms = now_ms - self.shape.window_ms, now_ms + self.shape.ahead_ms
-        make_identifier = self._identifiers.next
-        verdicts: list[Verdict] = []
-        rows: list[Row] = []
-        for transaction in transactions:
-            if transaction.timestamp_ms < from_ms:
-                verdicts.append(Verdict.LATE)
-            elif transaction.timestamp_ms > to_ms:
-                verdicts.append(Verdict.AHEAD)
-            else:
-                verdicts.append(Verdict.ACCEPTED)
-                rows.append(Row(make_identifier(now_ms), transaction))
-        return verdicts, rows
+        times_ms = [transaction.timestamp_ms for transaction in transactions]
+        if times_ms and from_ms <= min(times_ms) and max(times_ms) <= to_ms:
+            verdicts = [Verdict.ACCEPTED] * len(times_ms)
+        else:
+            verdicts = [
+                Verdict.LATE
+                if time_ms < from_ms
+                else Verdict.AHEAD
+                if time_ms > to_ms
+                else Verdict.ACCEPTED
+                for time_ms in times_ms
+            ]
+            judged = zip(transactions, verdicts, strict=True)
+            transactions = [item for item, verdict in judged if verdict is Verdict.ACCEPTED]
+        identifiers = self._identifiers.take(now_ms, len(transactions))
+        return verdicts, list(map(Row, identifiers, transactions))
 
     def submit_rows(self, rows: Sequence[Row], done: Done) -> None:
         """Keep all of these rows or none; `done` is called once, at once or when they are counted."""
@@ -146,7 +151,9 @@ class Ledger:
         now_ms = self._read_clock()
         if self._blocked and self._blocked is not Unready.DRAINING:
             raise NotReady(self._blocked)
-        return Moment(now_ms, self._version)
+        if (now_ms, self._version) != self._moment:
+            self._moment = Moment(now_ms, self._version)
+        return self._moment
 
     def read(self, moment: Moment, window_ms: int | None = None, currency: str | None = None) -> Reading:
         """The figures of the newest `window_ms` (or the whole window), of one currency or all."""

@@ -17,7 +17,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 RETRY_AFTER_SECONDS: Final = 1
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole response, ready to be written by an ASGI route or by the protocol itself.
 
     `head` is status line and headers as they go out, without the blank line behind them.

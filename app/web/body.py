@@ -57,10 +57,10 @@ async def read_body(
     for name, value in scope["headers"]:
         if name in _DESCRIPTIONS and value != b"application/json":
             _check(name, value, bytes_max, takes_ndjson=takes_ndjson)
-    message = await receive()
     parts: list[bytes] = []
     received = 0
     while True:
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
         part = message.get("body", b"")
@@ -70,7 +70,6 @@ async def read_body(
         parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
-        message = await receive()
 
 
 def _check(name: bytes, value: bytes, bytes_max: int, *, takes_ndjson: bool) -> None:

@@ -46,7 +46,11 @@ class FastLane:
             ingest(body, reply)
 
         def get_stats(query: bytes, body: bytes, reply: Reply) -> None:
-            reply(stats.answer(query))
+            try:
+                answer = stats.answer(query)
+            except Problem as refusal:
+                answer = refusal.answer
+            reply(answer)
 
         def get_alive(query: bytes, body: bytes, reply: Reply) -> None:
             reply(alive)
@@ -75,13 +79,6 @@ class FastLane:
                 self._heads.clear()
             self._heads[raw] = head
         return head
-
-    def handle(self, head: Head, body: bytes, reply: Reply) -> None:
-        """Answer a request, now or later."""
-        try:
-            head.handler(head.query, body, reply)
-        except Problem as refusal:
-            reply(refusal.answer)
 
     def _read(self, raw: bytes) -> Head | None:
         reader = _HeadReader()

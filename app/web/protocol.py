@@ -29,6 +29,7 @@ from app.web.seams import BehindUpgrade, GuardedFlow, JoinedWrites
 _SLOTS_MAX: Final = 256
 
 _VERSIONS: Final = ("1.1", "1.0")
+_BAD_REQUEST: Final = int(HTTPStatus.BAD_REQUEST)
 
 _MALFORMED: Final = problem(
     HTTPStatus.BAD_REQUEST, Code.MALFORMED_REQUEST, "The request is not valid HTTP"
@@ -88,7 +89,6 @@ class Protocol(HttpToolsProtocol):
         """Take the fast requests at the front, and leave the rest to the parser."""
         if self._is_malformed or self._closes_when_answered:
             return
-        self._unset_keepalive_if_required()
         if self._fast_lane is not None and not self._plain_requests and not self._is_parsing:
             data = self._take(self._fast_lane, self._unread + data)
             if not data:
@@ -133,14 +133,16 @@ class Protocol(HttpToolsProtocol):
             slot = _Slot(self, head.request_id)
             self._slots.append(slot)
             try:
-                fast_lane.handle(head, data[end:behind], slot)
+                head.handler(head.query, data[end:behind], slot)
             except Exception:
                 slot.request_id = slot.request_id or make_request_id()
                 slot(internal_error(slot.request_id))
             start = behind
         self._is_taking = False
-        self._flush()
-        if len(self._slots) >= _SLOTS_MAX:
+        slots = self._slots
+        if slots and slots[0].answer is not None:
+            self._flush()
+        if len(slots) >= _SLOTS_MAX:
             self.flow.pause_reading()
         return data[start:]
 
@@ -165,14 +167,12 @@ class Protocol(HttpToolsProtocol):
         parts: list[bytes] = []
         while slots and (answer := slots[0].answer) is not None:
             request_id = slots.popleft().request_id
-            parts.append(answer.head)
-            if request_id is None and answer.status >= HTTPStatus.BAD_REQUEST:
+            if request_id is None and answer.status >= _BAD_REQUEST:
                 request_id = make_request_id()
-            if request_id is not None:
-                parts.append(b"x-request-id: %s\r\n" % request_id)
+            more = b"" if request_id is None else b"x-request-id: %b\r\n" % request_id
             if self._closes_when_answered and not slots:
-                parts.append(b"connection: close\r\n")
-            parts += (b"\r\n", answer.body)
+                more += b"connection: close\r\n"
+            parts.append(b"%b%b\r\n%b" % (answer.head, more, answer.body))
         self.transport.write(b"".join(parts))
         if not slots:
             self._all_answered()
@@ -219,12 +219,17 @@ class Protocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """Note that a plain answer has left."""
+        """Go on behind a plain answer that has left, as uvicorn would, with our own idle timer."""
+        self.server_state.total_requests += 1
         self._plain_requests -= 1
         self._joined_writes.flush()
-        super().on_response_complete()
-        if self._idle_timer is not None:
-            self._active_at = self.loop.time()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._note_activity()
         if self._is_malformed and not self._plain_requests:
             self._refuse()
 

@@ -48,7 +48,7 @@ class Stats:
             moment = self._ledger.moment()
         except NotReady as error:
             raise Problem(NOT_READY[error.reason]) from error
-        if moment != self._moment:
+        if moment is not self._moment:
             self._moment = moment
             self._answers.clear()
         answer = self._answers.get(query)

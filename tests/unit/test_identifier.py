@@ -92,6 +92,22 @@ def test_ids_ascend_whatever_the_clock_does_and_so_do_their_texts(clock: list[in
 
 
 @twin
+@given(st.lists(st.tuples(st.integers(NOW_MS - 3, NOW_MS + 3), st.integers(0, 20)), max_size=20))
+def test_many_at_once_are_the_ids_that_would_be_made_one_by_one(calls: list[tuple[int, int]]) -> None:
+    at_once, one_by_one = IdentifierSource(PROCESS_BITS), IdentifierSource(PROCESS_BITS)
+    for now_ms, count in calls:
+        assert list(at_once.take(now_ms, count)) == [one_by_one.next(now_ms) for _ in range(count)]
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 3, 4])
+def test_many_at_once_borrow_the_next_millisecond_when_the_counter_runs_out(left: int) -> None:
+    at_once, one_by_one = IdentifierSource(PROCESS_BITS), IdentifierSource(PROCESS_BITS)
+    for source in (at_once, one_by_one):
+        source.take(NOW_MS, (1 << 26) - left)
+    assert list(at_once.take(NOW_MS, 5)) == [one_by_one.next(NOW_MS) for _ in range(5)]
+
+
+@twin
 @given(
     st.lists(clock_readings, min_size=1, max_size=20), st.lists(process_bits, min_size=2, unique=True)
 )

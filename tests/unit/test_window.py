@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.core.money import UNITS_MAX
 from app.core.summary import EMPTY, Summary
-from app.core.window import SLOTS_PER_BLOCK, Shape, Window
+from app.core.window import SLOTS_PER_SPAN, Shape, Window
 
 MINUTE = Shape.covering(60_000, 1000)
 START_MS = 1_767_323_045_678
@@ -105,7 +105,7 @@ def test_an_hour_of_silence_leaves_nothing_behind() -> None:
     window = Window(MINUTE)
     window.record(START_MS, 5)
     # The same slot of the ring, many times round.
-    period_ms = MINUTE.blocks * SLOTS_PER_BLOCK
+    period_ms = MINUTE.spans * SLOTS_PER_SPAN
     later_ms = START_MS + 55 * period_ms
     assert window.since(later_ms - MINUTE.window_ms) == EMPTY
     window.record(later_ms, 7)
@@ -115,7 +115,7 @@ def test_an_hour_of_silence_leaves_nothing_behind() -> None:
 def test_what_the_ring_has_moved_past_is_refused_not_misplaced() -> None:
     window = Window(MINUTE)
     window.record(START_MS, 5)
-    assert not window.record(START_MS - MINUTE.blocks * SLOTS_PER_BLOCK, 7)
+    assert not window.record(START_MS - MINUTE.spans * SLOTS_PER_SPAN, 7)
     assert window.since(0) == Summary.of(5)
 
 
@@ -167,7 +167,8 @@ class Counting(list[int]):
 
 def elements_read(window: Window, from_ms: int) -> int:
     """How many cells a read touches, in the window's own lists replaced by counting ones."""
-    window._totals = type(window._totals)(*map(Counting, window._totals))
+    window._block_totals = type(window._block_totals)(*map(Counting, window._block_totals))
+    window._span_totals = type(window._span_totals)(*map(Counting, window._span_totals))
     window._cells = [cells and type(cells)(*map(Counting, cells)) for cells in window._cells]
     Counting.read = 0
     window.since(from_ms)
@@ -186,5 +187,5 @@ def test_a_read_touches_as_many_slots_of_ten_million_as_of_ten() -> None:
     edge_ms = START_MS - MINUTE.window_ms + 1
     assert few.since(edge_ms).count == 10
     assert many.since(edge_ms).count == 10_020_000
-    bound = 4 * (SLOTS_PER_BLOCK + MINUTE.blocks)
+    bound = 4 * (16 + 15 + 15 + MINUTE.spans)
     assert elements_read(few, edge_ms) <= elements_read(many, edge_ms) <= bound
