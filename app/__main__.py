@@ -1,23 +1,37 @@
-"""`python -m app`: read the settings, serve."""
+"""`python -m app`: the command line."""
 
-import os
 import sys
 from typing import Final
 
-from app.server.serve import serve
-from app.settings import SettingsError, read_settings
+import click
+
+from app.commands.serve import serve
+from app.settings import SettingsError
 
 _EXIT_WRONG_SETTING: Final = 2
 
 
+@click.group(invoke_without_command=True)
+@click.pass_context
+def command_line(context: click.Context) -> int:
+    """Millrace: transactions in, exact statistics out. Without a command, it serves."""
+    return int(context.invoke(serve)) if context.invoked_subcommand is None else 0
+
+
+command_line.add_command(serve)
+
+
 def main() -> int:
-    """Start the service; the exit status."""
+    """Run a command; the exit status."""
     try:
-        settings = read_settings(os.environ)
+        status: int = command_line(prog_name="python -m app", standalone_mode=False)
     except SettingsError as error:
         sys.stderr.write(f"millrace: {error}\n")
         return _EXIT_WRONG_SETTING
-    return serve(settings)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return status
 
 
 if __name__ == "__main__":
