@@ -16,6 +16,7 @@ from app.store.base import MemoryStore, Store
 from app.store.sqlite import SQLiteStore
 from app.web.batch import Batch
 from app.web.fast_lane import FastLane
+from app.web.guard import OpenDoor
 from app.web.health import ALIVE, Health
 from app.web.ingest import Ingest
 from app.web.routes import build_router
@@ -57,9 +58,11 @@ def build_service(
     ingest = Ingest(decoder, ledger)
     stats = Stats(ledger, settings.currencies)
     batch = Batch(decoder, ledger, ingest)
-    application = build_router(Transactions(ingest, ledger), batch, stats, Health(ledger))
+    guard = OpenDoor()
+    transactions, health = Transactions(ingest, ledger), Health(ledger)
+    application = build_router(guard, transactions, batch, stats, health)
     is_fast = settings.fast_lane is Switch.ON
-    return Service(ledger, application, FastLane(ingest, stats, ALIVE) if is_fast else None)
+    return Service(ledger, application, FastLane(guard, ingest, stats, ALIVE) if is_fast else None)
 
 
 def _build_store(settings: Settings) -> Store:

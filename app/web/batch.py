@@ -33,6 +33,7 @@ from app.web.answers import (
     problem,
 )
 from app.web.body import is_ndjson, read_body
+from app.web.guard import Caller
 from app.web.ingest import AHEAD_FIELD, Ingest, word_malformed
 
 BATCH_BYTES_MAX: Final = 8 * 2**20
@@ -69,7 +70,7 @@ class Batch:
         self._ledger = ledger
         self._ingest = ingest
 
-    async def post(self, scope: Scope, receive: Receive) -> Answer:
+    async def post(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer when all that was accepted is durable and counted."""
         is_atomic, wants_ids = _options(scope["query_string"])
         body = await read_body(scope, receive, BATCH_BYTES_MAX, takes_ndjson=True)

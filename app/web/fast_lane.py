@@ -14,6 +14,7 @@ import msgspec
 
 from app.web.answers import Answer, Problem
 from app.web.body import BODY_BYTES_MAX
+from app.web.guard import ANYONE, Caller, Guard, Permission
 from app.web.ingest import Ingest, Reply
 from app.web.resource import SANE_REQUEST_ID
 from app.web.stats import Stats
@@ -25,42 +26,46 @@ _HEAD_BYTES_MAX: Final = 1024
 _PLAIN_HEADERS: Final = frozenset((b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"))
 _JSON: Final = re.compile(rb"application/json(; ?charset=utf-8)?", re.IGNORECASE)
 
-FastHandler = Callable[[bytes, bytes, Reply], None]
-"""Takes query and body; replies once, now or later."""
-
 
 class Head(msgspec.Struct, frozen=True):
     """What a request's head asks for, as far as the fast lane is concerned."""
 
-    handler: FastHandler
+    handler: "FastHandler"
+    permission: Permission | None
     query: bytes
     body_bytes: int
+    authorization: bytes | None
     request_id: bytes | None
+
+
+FastHandler = Callable[[Head, bytes, Caller, Reply], None]
+"""Takes head, body and caller; replies once, now or later."""
 
 
 class FastLane:
     """Knows the heads it answers, and answers them."""
 
-    def __init__(self, ingest: Ingest, stats: Stats, alive: Answer) -> None:
-        def post_transaction(query: bytes, body: bytes, reply: Reply) -> None:
+    def __init__(self, guard: Guard, ingest: Ingest, stats: Stats, alive: Answer) -> None:
+        def post_transaction(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             ingest(body, reply)
 
-        def get_stats(query: bytes, body: bytes, reply: Reply) -> None:
+        def get_stats(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             try:
-                answer = stats.answer(query)
+                answer = stats.answer(head.query)
             except Problem as refusal:
                 answer = refusal.answer
             reply(answer)
 
-        def get_alive(query: bytes, body: bytes, reply: Reply) -> None:
+        def get_alive(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             reply(alive)
 
-        self._handlers: dict[tuple[bytes, bytes], FastHandler] = {
-            (b"POST", b"/transactions"): post_transaction,
-            (b"GET", b"/stats"): get_stats,
-            (b"GET", b"/statistics"): get_stats,
-            (b"GET", b"/health"): get_alive,
-            (b"GET", b"/livez"): get_alive,
+        self._guard = guard
+        self._entries: dict[tuple[bytes, bytes], tuple[FastHandler, Permission | None]] = {
+            (b"POST", b"/transactions"): (post_transaction, Permission.WRITE),
+            (b"GET", b"/stats"): (get_stats, Permission.STATS),
+            (b"GET", b"/statistics"): (get_stats, Permission.STATS),
+            (b"GET", b"/health"): (get_alive, None),
+            (b"GET", b"/livez"): (get_alive, None),
         }
         self._heads: dict[bytes, Head | None] = {}
 
@@ -80,6 +85,12 @@ class FastLane:
             self._heads[raw] = head
         return head
 
+    def caller(self, head: Head) -> Caller | None:
+        """Who sent this head; None where only the plain lane can tell, or will refuse them."""
+        if head.permission is None:
+            return ANYONE
+        return self._guard.recognise(head.authorization, head.permission)
+
     def _read(self, raw: bytes) -> Head | None:
         reader = _HeadReader()
         parser = httptools.HttpRequestParser(reader)
@@ -88,16 +99,16 @@ class FastLane:
             url = httptools.parse_url(reader.url)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             return None
-        handler = self._handlers.get((parser.get_method(), url.path))
+        entry = self._entries.get((parser.get_method(), url.path))
         is_ordinary = (
-            handler is not None
-            and parser.get_http_version() == "1.1"
+            parser.get_http_version() == "1.1"
             and reader.is_ordinary
             and reader.body_bytes <= BODY_BYTES_MAX
         )
-        if handler is None or not is_ordinary:
+        if entry is None or not is_ordinary:
             return None
-        return Head(handler, url.query or b"", reader.body_bytes, reader.request_id)
+        query = url.query or b""
+        return Head(*entry, query, reader.body_bytes, reader.authorization, reader.request_id)
 
 
 class _HeadReader:
@@ -106,6 +117,7 @@ class _HeadReader:
     def __init__(self) -> None:
         self.url = b""
         self.body_bytes = 0
+        self.authorization: bytes | None = None
         self.request_id: bytes | None = None
         self.is_ordinary = True
 
@@ -121,6 +133,9 @@ class _HeadReader:
         elif name == b"x-request-id":
             self.is_ordinary &= self.request_id is None and bool(SANE_REQUEST_ID.fullmatch(value))
             self.request_id = value
+        elif name == b"authorization":
+            self.is_ordinary &= self.authorization is None
+            self.authorization = value
         elif name == b"connection":
             self.is_ordinary &= value.lower() == b"keep-alive"
         elif name in _PLAIN_HEADERS:

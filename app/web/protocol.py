@@ -130,10 +130,13 @@ class Protocol(HttpToolsProtocol):
             if behind > len(data):
                 self._unread, start = data[start:], len(data)
                 break
+            caller = fast_lane.caller(head)
+            if caller is None:
+                break
             slot = _Slot(self, head.request_id)
             self._slots.append(slot)
             try:
-                head.handler(head.query, data[end:behind], slot)
+                head.handler(head, data[end:behind], caller, slot)
             except Exception:
                 slot.request_id = slot.request_id or make_request_id()
                 slot(internal_error(slot.request_id))

@@ -1,7 +1,7 @@
 """A Resource is the ASGI application of one path: it finds the handler and writes its answer.
 
-A handler is an async function of the ASGI scope and receive. It returns an Answer or raises Problem;
-whatever else it raises becomes a 500 that tells the caller nothing but where to look.
+A handler is an async function of the ASGI scope, receive and the caller. It returns an Answer or
+raises Problem; whatever else it raises becomes a 500 that tells the caller nothing but where to look.
 """
 
 import asyncio
@@ -9,42 +9,55 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.web.answers import Answer, Code, Problem, problem, unavailable
 from app.web.body import Disconnected
+from app.web.guard import ANYONE, Caller, Guard, Permission
 
 SANE_REQUEST_ID: Final = re.compile(rb"[!-~]{1,64}")
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
-Handler = Callable[[Scope, Receive], Awaitable[Answer]]
+Handler = Callable[[Scope, Receive, Caller], Awaitable[Answer]]
+
+
+class Entry(NamedTuple):
+    """A handler, and what its caller must be permitted; None lets in anyone."""
+
+    handler: Handler
+    permission: Permission | None
 
 
 class Resource:
     """Answers the methods it has handlers for, and 405 to the others."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        self._handlers = dict(handlers)
-        if "GET" in handlers:
+    def __init__(self, guard: Guard, entries: Mapping[str, Entry]) -> None:
+        self._guard = guard
+        self._entries = dict(entries)
+        if "GET" in entries:
             # The server leaves out the body of an answer to HEAD.
-            self._handlers["HEAD"] = handlers["GET"]
+            self._entries["HEAD"] = entries["GET"]
         self._method_not_allowed = problem(
             HTTPStatus.METHOD_NOT_ALLOWED,
             Code.METHOD_NOT_ALLOWED,
             "This path does not have that method",
-            headers=((b"allow", ", ".join(self._handlers).encode()),),
+            headers=((b"allow", ", ".join(self._entries).encode()),),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         request_id = _sane_request_id(scope)
-        handler = self._handlers.get(scope["method"])
+        entry = self._entries.get(scope["method"])
         try:
-            answer = self._method_not_allowed if handler is None else await handler(scope, receive)
+            if entry is None:
+                answer = self._method_not_allowed
+            else:
+                caller = await self._caller(scope, entry.permission)
+                answer = await entry.handler(scope, receive, caller)
         except Problem as refusal:
             answer = refusal.answer
         except Disconnected:
@@ -56,6 +69,13 @@ class Resource:
             request_id = request_id or make_request_id()
             answer = internal_error(request_id)
         await _respond(send, answer, request_id)
+
+    async def _caller(self, scope: Scope, permission: Permission | None) -> Caller:
+        if permission is None:
+            return ANYONE
+        authorization = _header(scope, b"authorization")
+        known = self._guard.recognise(authorization, permission)
+        return known or await self._guard.admit(authorization, permission)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,6 +97,13 @@ def internal_error(request_id: bytes) -> Answer:
 def _sane_request_id(scope: Scope) -> bytes | None:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
+            return bytes(value)
+    return None
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
             return bytes(value)
     return None
 

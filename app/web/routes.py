@@ -1,29 +1,40 @@
-"""The doors: path, method, handler."""
+"""The doors: path, method, handler, and what its caller must be permitted."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from app.web.batch import Batch
+from app.web.guard import Guard, Permission
 from app.web.health import Health
-from app.web.resource import Resource, not_found
+from app.web.resource import Entry, Resource, not_found
 from app.web.stats import Stats
 from app.web.transactions import Transactions
 
 
-def build_router(transactions: Transactions, batch: Batch, stats: Stats, health: Health) -> "Doors":
+def build_router(
+    guard: Guard, transactions: Transactions, batch: Batch, stats: Stats, health: Health
+) -> "Doors":
     """The ASGI application: every path there is."""
-    statistics = Resource({"GET": stats.get})
+    resource = partial(Resource, guard)
+    statistics = resource({"GET": Entry(stats.get, Permission.STATS)})
+    alive = resource({"GET": Entry(health.live, None)})
     return Doors(
         {
-            "/transactions": Resource({"POST": transactions.post, "DELETE": transactions.delete}),
-            "/transactions/batch": Resource({"POST": batch.post}),
+            "/transactions": resource(
+                {
+                    "POST": Entry(transactions.post, Permission.WRITE),
+                    "DELETE": Entry(transactions.delete, Permission.DELETE),
+                }
+            ),
+            "/transactions/batch": resource({"POST": Entry(batch.post, Permission.WRITE)}),
             "/stats": statistics,
             "/statistics": statistics,
-            "/health": Resource({"GET": health.live}),
-            "/livez": Resource({"GET": health.live}),
-            "/readyz": Resource({"GET": health.ready}),
+            "/health": alive,
+            "/livez": alive,
+            "/readyz": resource({"GET": Entry(health.ready, None)}),
         }
     )
 

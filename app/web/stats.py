@@ -20,6 +20,7 @@ from app.web.answers import (
     json_answer,
     pointer,
 )
+from app.web.guard import Caller
 from app.web.ingest import NOT_READY
 
 _SPAN: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h)?")
@@ -38,7 +39,7 @@ class Stats:
         self._answers: dict[bytes, Answer] = {}
         """The answers of this moment, by query. They are as true as when they were made."""
 
-    async def get(self, scope: Scope, receive: Receive) -> Answer:
+    async def get(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer the figures the query asks for."""
         return self.answer(scope["query_string"])
 

@@ -10,6 +10,7 @@ from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger
 from app.web.answers import Answer, make_answer
 from app.web.body import read_body
+from app.web.guard import Caller
 from app.web.ingest import Ingest
 
 _CLEARED: Final = make_answer(HTTPStatus.NO_CONTENT)
@@ -22,7 +23,7 @@ class Transactions:
         self._ingest = ingest
         self._ledger = ledger
 
-    async def post(self, scope: Scope, receive: Receive) -> Answer:
+    async def post(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer when the transaction is durable and counted, or was refused."""
         body = await read_body(scope, receive)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -35,7 +36,7 @@ class Transactions:
         self._ingest(body, reply)
         return await answered
 
-    async def delete(self, scope: Scope, receive: Receive) -> Answer:
+    async def delete(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer when the deletion is durable."""
         verdict = await self._ledger.clear()
         return _CLEARED if verdict is Verdict.ACCEPTED else self._ingest.word_verdict(verdict)

@@ -1,0 +1,48 @@
+"""Who is calling, and may they? Each lane asks the guard before it lets a request do anything."""
+
+from enum import StrEnum
+from typing import Final, Protocol
+
+import msgspec
+
+
+class Permission(StrEnum):
+    """What a caller may do; the words are those of a token's `scope`."""
+
+    WRITE = "transactions:write"
+    READ = "transactions:read"
+    READ_ALL = "transactions:read_all"
+    DELETE = "transactions:delete"
+    STATS = "stats:read"
+
+
+class Caller(msgspec.Struct, frozen=True, gc=False):
+    """Who sent a request. Without tokens there is one caller, who has no subject and may do anything."""
+
+    subject: str | None
+    permissions: frozenset[Permission]
+
+
+ANYONE: Final = Caller(None, frozenset(Permission))
+
+
+class Guard(Protocol):
+    """Recognises callers by the value of their `Authorization` header, None where there is none."""
+
+    def recognise(self, authorization: bytes | None, permission: Permission) -> Caller | None:
+        """The caller, where that can be told at once and they may; None leaves it to `admit`."""
+
+    async def admit(self, authorization: bytes | None, permission: Permission) -> Caller:
+        """The caller. Raises Problem where there is no valid token, or it lacks the permission."""
+
+
+class OpenDoor:
+    """Lets in whoever can connect."""
+
+    def recognise(self, authorization: bytes | None, permission: Permission) -> Caller | None:
+        """Anyone."""
+        return ANYONE
+
+    async def admit(self, authorization: bytes | None, permission: Permission) -> Caller:
+        """Anyone."""
+        return ANYONE
