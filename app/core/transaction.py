@@ -6,6 +6,7 @@ field, so that the caller learns of every wrong field at once.
 
 import re
 from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Final, TypeVar
 
 import msgspec
@@ -25,10 +26,13 @@ Value = TypeVar("Value")
 _USER_ID_CHARS_MAX: Final = 128
 _USER_ID: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{_USER_ID_CHARS_MAX}}}")
 
+# From the first character that is no space to the end of the line: empty lines are passed over.
+_LINE: Final = re.compile(rb"\S[^\n]*")
+
 BATCH_ITEMS_MAX: Final = 10_000
 # An array of more commas than this is not taken apart to see what is wrong with it: of so many
 # pieces most could be items, and each costs memory before it can be counted.
-_COMMAS_MAX: Final = 64 * BATCH_ITEMS_MAX
+COMMAS_MAX: Final = 64 * BATCH_ITEMS_MAX
 
 _NEGATIVE: Final = "must not be negative"
 
@@ -73,6 +77,10 @@ class Invalid(ValueError):
 
 class TooMany(Exception):
     """A batch has more than BATCH_ITEMS_MAX items."""
+
+
+class TooDense(Exception):
+    """A batch that is not right as a whole has more than COMMAS_MAX commas."""
 
 
 Decoded = Transaction | Malformed | Invalid
@@ -127,7 +135,7 @@ class TransactionDecoder:
     def decode_array(self, body: bytes) -> list[Decoded]:
         """Read a JSON array of transactions, each on its own.
 
-        Raises Malformed where the body is no array, and TooMany.
+        Raises Malformed where the body is no array, TooMany and TooDense.
         """
         try:
             if not body.isascii():
@@ -143,14 +151,14 @@ class TransactionDecoder:
 
     def decode_lines(self, body: bytes) -> list[Decoded]:
         """Read transactions of a line each (NDJSON), each on its own. Raises TooMany."""
-        lines = [line for line in body.split(b"\n") if line.strip()]
+        lines = [match[0] for match in islice(_LINE.finditer(body), BATCH_ITEMS_MAX + 1)]
         if len(lines) > BATCH_ITEMS_MAX:
             raise TooMany
         return [self._decode_item(line) for line in lines]
 
     def _decode_array_slowly(self, body: bytes) -> list[Decoded]:
-        if body.count(b",") > _COMMAS_MAX:
-            raise TooMany
+        if body.count(b",") > COMMAS_MAX:
+            raise TooDense
         try:
             items = self._decode_many_raw(body)
         except msgspec.ValidationError:

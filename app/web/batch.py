@@ -12,11 +12,13 @@ from starlette.types import Receive, Scope
 from app.core.identifier import format_identifier
 from app.core.transaction import (
     BATCH_ITEMS_MAX,
+    COMMAS_MAX,
     Decoded,
     FieldError,
     Invalid,
     Malformed,
     Row,
+    TooDense,
     TooMany,
     Transaction,
     TransactionDecoder,
@@ -32,7 +34,7 @@ from app.web.answers import (
     pointer,
     problem,
 )
-from app.web.body import is_ndjson, read_body
+from app.web.body import is_ndjson, read_json
 from app.web.guard import Caller
 from app.web.ingest import AHEAD_FIELD, Ingest, word_malformed
 
@@ -43,6 +45,12 @@ _TOO_MANY: Final = problem(
     Code.TOO_MANY_ITEMS,
     f"The batch has more than {BATCH_ITEMS_MAX} items",
 )
+_TOO_DENSE: Final = problem(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Code.TOO_MANY_ITEMS,
+    f"An item is wrong, and the batch has too many commas, over {COMMAS_MAX}, to look for it",
+)
+_OPTIONS: Final = ("atomic", "ids")
 _SWITCHES: Final = {"true": True, "false": False}
 
 
@@ -73,7 +81,7 @@ class Batch:
     async def post(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer when all that was accepted is durable and counted."""
         is_atomic, wants_ids = _options(scope["query_string"])
-        body = await read_body(scope, receive, BATCH_BYTES_MAX, takes_ndjson=True)
+        body = await read_json(scope, receive, BATCH_BYTES_MAX, takes_ndjson=True)
         items = self._decode(body, is_lines=is_ndjson(scope))
         transactions = [item for item in items if isinstance(item, Transaction)]
         verdicts, rows = self._ledger.sort_out(transactions)
@@ -94,6 +102,8 @@ class Batch:
             return self._decoder.decode_lines(body) if is_lines else self._decoder.decode_array(body)
         except TooMany:
             raise Problem(_TOO_MANY) from None
+        except TooDense:
+            raise Problem(_TOO_DENSE) from None
         except Malformed as error:
             raise Problem(word_malformed("The body is not a JSON array", error)) from None
 
@@ -111,18 +121,20 @@ class Batch:
 
 def _options(query: bytes) -> tuple[bool, bool]:
     """What `?atomic=` and `?ids=` say. Raises Problem."""
-    options = {"atomic": False, "ids": False}
+    options: dict[str, bool] = {}
     errors: list[FieldError] = []
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name not in options:
+        if name not in _OPTIONS:
             errors.append(FieldError(pointer(name), "is not a parameter of a batch"))
+        elif name in options:
+            errors.append(FieldError(pointer(name), "must not be given twice"))
         elif value not in _SWITCHES:
             errors.append(FieldError(pointer(name), "must be true or false"))
         else:
             options[name] = _SWITCHES[value]
     if errors:
         raise invalid_parameters(errors)
-    return options["atomic"], options["ids"]
+    return options.get("atomic", False), options.get("ids", False)
 
 
 def _errors(items: Sequence[Decoded], verdicts: Sequence[Verdict]) -> tuple[list[_ItemError], int]:

@@ -23,6 +23,7 @@ _NOT_JSON: Final = problem(
 _DESCRIPTIONS: Final = frozenset(
     (b"content-length", b"content-type", b"content-encoding", b"transfer-encoding")
 )
+_LENGTH_DIGITS_MAX: Final = 18
 _NO_CODINGS: Final = (b"identity", b"chunked")
 _ENCODED: Final = problem(
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.UNSUPPORTED_MEDIA_TYPE, "The body must not be compressed"
@@ -50,13 +51,18 @@ def is_ndjson(scope: Scope) -> bool:
     )
 
 
-async def read_body(
+async def read_json(
     scope: Scope, receive: Receive, bytes_max: int = BODY_BYTES_MAX, *, takes_ndjson: bool = False
 ) -> bytes:
     """The whole body. Raises Problem where it is too large or declared to be something else."""
     for name, value in scope["headers"]:
         if name in _DESCRIPTIONS and value != b"application/json":
             _check(name, value, bytes_max, takes_ndjson=takes_ndjson)
+    return await read_body(receive, bytes_max)
+
+
+async def read_body(receive: Receive, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """The whole body, whatever it is. Raises Problem where it is too large, Disconnected."""
     parts: list[bytes] = []
     received = 0
     while True:
@@ -76,7 +82,9 @@ def _check(name: bytes, value: bytes, bytes_max: int, *, takes_ndjson: bool) -> 
     """Whether a body that is described so is taken. Raises Problem."""
     value = value.strip()
     if name == b"content-length":
-        if int(value) > bytes_max:
+        # However many zeros stand before it: a number this long is refused before it is read.
+        digits = value.lstrip(b"0")
+        if len(digits) > _LENGTH_DIGITS_MAX or int(digits or b"0") > bytes_max:
             raise Problem(too_large(bytes_max))
     elif name == b"content-type":
         if not (_JSON.fullmatch(value) or (takes_ndjson and _NDJSON.fullmatch(value))):

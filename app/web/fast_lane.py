@@ -32,6 +32,8 @@ class Head(msgspec.Struct, frozen=True):
 
     handler: "FastHandler"
     permission: Permission | None
+    caller: Caller | None
+    """Who sent it, where that is the same for every request."""
     query: bytes
     body_bytes: int
     authorization: bytes | None
@@ -87,13 +89,13 @@ class FastLane:
 
     def caller(self, head: Head) -> Caller | None:
         """Who sent this head; None where only the plain lane can tell, or will refuse them."""
-        if head.permission is None:
-            return ANYONE
+        if head.caller is not None or head.permission is None:
+            return head.caller
         return self._guard.recognise(head.authorization, head.permission)
 
     def _read(self, raw: bytes) -> Head | None:
         reader = _HeadReader()
-        parser = httptools.HttpRequestParser(reader)
+        reader.parser = parser = httptools.HttpRequestParser(reader)
         try:
             parser.feed_data(raw)
             url = httptools.parse_url(reader.url)
@@ -107,12 +109,22 @@ class FastLane:
         )
         if entry is None or not is_ordinary:
             return None
-        query = url.query or b""
-        return Head(*entry, query, reader.body_bytes, reader.authorization, reader.request_id)
+        handler, permission = entry
+        return Head(
+            handler=handler,
+            permission=permission,
+            caller=ANYONE if permission is None else self._guard.everyone,
+            query=url.query or b"",
+            body_bytes=reader.body_bytes,
+            authorization=reader.authorization,
+            request_id=reader.request_id,
+        )
 
 
 class _HeadReader:
     """Collects what the parser calls out; anything unusual makes the head one for the plain lane."""
+
+    parser: httptools.HttpRequestParser
 
     def __init__(self) -> None:
         self.url = b""
@@ -140,3 +152,7 @@ class _HeadReader:
             self.is_ordinary &= value.lower() == b"keep-alive"
         elif name in _PLAIN_HEADERS:
             self.is_ordinary = False
+
+    def on_headers_complete(self) -> None:
+        # Here, as the parser forgets it with the end of the message.
+        self.is_ordinary &= self.parser.should_keep_alive() and not self.parser.should_upgrade()

@@ -29,6 +29,9 @@ ANYONE: Final = Caller(None, frozenset(Permission))
 class Guard(Protocol):
     """Recognises callers by the value of their `Authorization` header, None where there is none."""
 
+    everyone: Caller | None
+    """The one caller there is, where nobody is asked who they are."""
+
     def recognise(self, authorization: bytes | None, permission: Permission) -> Caller | None:
         """The caller, where that can be told at once and they may; None leaves it to `admit`."""
 
@@ -38,6 +41,8 @@ class Guard(Protocol):
 
 class OpenDoor:
     """Lets in whoever can connect."""
+
+    everyone: Caller | None = ANYONE
 
     def recognise(self, authorization: bytes | None, permission: Permission) -> Caller | None:
         """Anyone."""

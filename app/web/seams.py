@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 class BehindUpgrade:
@@ -80,3 +81,19 @@ class GuardedFlow(FlowControl):
         """Read on, unless there is enough to do."""
         if self.read_paused and not self._has_enough_to_do():
             super().resume_reading()
+
+
+def close_unless_continued(cycle: RequestResponseCycle) -> None:
+    """Close behind an answer to `Expect: 100-continue` that comes before the client was told to go on.
+
+    Whether it sends the body after all is up to the client (RFC 9110, section 10.1.1): what came next on
+    the connection could be either.
+    """
+    send = cycle.send
+
+    async def send_first(message: ASGISendEvent) -> None:
+        if cycle.waiting_for_100_continue:
+            cycle.keep_alive = False
+        await send(message)
+
+    cycle.send = send_first  # type: ignore[method-assign]

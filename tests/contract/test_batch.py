@@ -1,6 +1,7 @@
 """POST /transactions/batch: a verdict for each, one answer for all."""
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,7 +144,29 @@ def test_millions_of_tiny_items_are_refused_before_they_cost_memory(service: Ser
     assert_problem(answer, 413, "too_many_items")
 
 
-@pytest.mark.parametrize("query", ["atomic=1", "atomic=", "ids=yes", "atomics=true"])
+def test_many_commas_in_a_batch_do_not_make_it_many_items(service: ServiceThread) -> None:
+    padding = ",".join("0" * 640_002)
+    right = f'[{{"amount":1,"timestamp":{NOW_MS},"x":[{padding}]}}]'
+    assert service.client.post("/transactions/batch", content=right).json()["accepted"] == 1
+    wrong = f'[{{"amount":1,"timestamp":{NOW_MS}.5,"x":[{padding}]}}]'
+    refusal = service.client.post("/transactions/batch", content=wrong)
+    assert_problem(refusal, 413, "too_many_items")
+    assert "commas" in refusal.json()["detail"]
+
+
+@pytest.mark.parametrize("line", [b"\n", b" \r\n", b"xy\n"])
+def test_megabytes_of_short_lines_are_not_taken_apart(service: ServiceThread, line: bytes) -> None:
+    tracemalloc.start()
+    answer = lines(service, line * (8 * 2**20 // len(line)))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answer.status_code == (200 if line.isspace() else 413)
+    assert peak_bytes < 64 * 2**20
+
+
+@pytest.mark.parametrize(
+    "query", ["atomic=1", "atomic=", "ids=yes", "atomics=true", "atomic=true&atomic=true"]
+)
 def test_a_wrong_option_is_refused(service: ServiceThread, query: str) -> None:
     assert_problem(post(service, [good()], f"?{query}"), 422, "invalid_parameter")
     assert stats(service)["count"] == 0

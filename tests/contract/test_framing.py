@@ -1,17 +1,11 @@
-"""Requests cut anywhere, one behind another: every answer comes, in the order of the requests.
-
-The connection is driven byte by byte through the protocol class itself, so that a cut is where the
-test puts it and not where the kernel does.
-"""
+"""Requests cut anywhere, one behind another: every answer comes, in the order of the requests."""
 
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-import httptools
 import pytest
 from uvicorn.server import ServerState
 
@@ -22,25 +16,15 @@ from app.settings import Settings, Switch
 from app.store.base import MemoryStore
 from app.web.protocol import Protocol
 from tests.support.thread import Clock
+from tests.support.wire import NOW_MS, WHOLE, Answers, Wire, get, post
 
-NOW_MS = 1_767_323_045_678
 CASES = int(os.environ.get("MILLRACE_FRAMING_CASES", "1500"))
 TURNS_MAX = 5000
 
 Request = tuple[bytes, int]
 
 
-def post(body: bytes, *headers: bytes) -> bytes:
-    lines = [b"POST /transactions HTTP/1.1", b"host: x", *headers]
-    return b"\r\n".join([*lines, b"content-length: %d" % len(body), b"", body])
-
-
-def get(target: bytes) -> bytes:
-    return b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % target
-
-
 UPGRADE = (b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABk")
-WHOLE = b'{"amount":1,"timestamp":%d}' % NOW_MS
 CHUNKED = (
     b"POST /transactions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     b"5\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n"
@@ -77,64 +61,6 @@ CLOSING: list[Request] = [
     (CHUNKED.replace(b"\r\n5\r\n", b"\r\nz\r\n"), 400),
     (post(b" " * 65_537), 413),
 ]
-
-
-class Wire(asyncio.Transport):
-    """A transport that keeps what is written to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.is_paused = False
-        self._is_closing = False
-        self.protocol: Protocol
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
-        return default
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self._is_closing, "written after the close"
-        self.written += bytes(data)
-
-    def is_closing(self) -> bool:
-        return self._is_closing
-
-    def close(self) -> None:
-        if not self._is_closing:
-            self._is_closing = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
-
-    def pause_reading(self) -> None:
-        self.is_paused = True
-
-    def resume_reading(self) -> None:
-        self.is_paused = False
-
-
-class Answers:
-    """Reads statuses and request ids out of what was written; 100 is no answer yet."""
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-        self.request_ids: list[bytes | None] = []
-        self._request_id: bytes | None = None
-        self._parser: Any = httptools.HttpResponseParser(self)
-
-    def read(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_message_begin(self) -> None:
-        self._request_id = None
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"x-request-id":
-            self._request_id = value
-
-    def on_message_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status != 100:
-            self.statuses.append(status)
-            self.request_ids.append(self._request_id)
 
 
 class SlowStore(MemoryStore):
@@ -206,113 +132,6 @@ async def converse(connect: partial[Protocol], choose: random.Random) -> None:
         assert status < 400 or found
     wire.close()
     await asyncio.sleep(0)
-
-
-class GatedStore(MemoryStore):
-    """Commits when it is let to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = asyncio.Event()
-
-    async def append(self, rows: Sequence[Row]) -> None:
-        await self.gate.wait()
-        await super().append(rows)
-
-
-class Bench:
-    """A connection to a service whose store waits to be let go on."""
-
-    def __init__(self, protocol: Protocol, wire: Wire, state: ServerState, store: GatedStore) -> None:
-        self.protocol = protocol
-        self.wire = wire
-        self.state = state
-        self.store = store
-
-    async def turn(self) -> None:
-        """Let the loop turn often enough for anything that can happen to happen."""
-        for _ in range(50):
-            await asyncio.sleep(0)
-
-
-def bench_test(
-    lane: Switch, monkeypatch: pytest.MonkeyPatch, body: Callable[[Bench], Awaitable[None]]
-) -> None:
-    async def main() -> None:
-        store = GatedStore()
-        monkeypatch.setattr("app.main._build_store", lambda _: store)
-        settings = Settings(database_url="memory://", fast_lane=lane)
-        service = build_service(settings, pytest.fail, Clock(NOW_MS))
-        await service.ledger.open()
-        config = server_config(settings, service)
-        config.load()
-        state, wire = ServerState(), Wire()
-        protocol = Protocol(config, state, {}, fast_lane=service.fast_lane)
-        wire.protocol = protocol
-        protocol.connection_made(wire)
-        await body(Bench(protocol, wire, state, store))
-        store.gate.set()
-        await service.ledger.close()
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("lane", list(Switch))
-def test_a_client_that_does_not_read_is_not_read_from(
-    lane: Switch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def body(bench: Bench) -> None:
-        bench.protocol.pause_writing()
-        bench.protocol.data_received(get(b"/stats") * 5)
-        await bench.turn()
-        assert bench.wire.is_paused
-        bench.protocol.resume_writing()
-        await bench.turn()
-        assert not bench.wire.is_paused
-        answers = Answers()
-        answers.read(bench.wire.written)
-        assert answers.statuses == [200] * 5
-
-    bench_test(lane, monkeypatch, body)
-
-
-@pytest.mark.parametrize("lane", list(Switch))
-def test_what_is_undecided_when_a_drain_ends_is_told_so(
-    lane: Switch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def body(bench: Bench) -> None:
-        bench.protocol.data_received(post(WHOLE))
-        await bench.turn()
-        bench.protocol.shutdown()
-        assert bench.wire.written == b""
-        for task in bench.state.tasks:
-            task.cancel()
-        bench.protocol.cut_short()
-        await bench.turn()
-        answers = Answers()
-        answers.read(bench.wire.written)
-        assert answers.statuses == [503]
-        assert b"application/problem+json" in bench.wire.written
-        assert bench.wire.is_closing()
-
-    bench_test(lane, monkeypatch, body)
-
-
-@pytest.mark.parametrize("lane", list(Switch))
-def test_a_client_that_is_gone_leaves_no_trace_in_the_log(
-    lane: Switch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def body(bench: Bench) -> None:
-        bench.protocol.data_received((post(WHOLE) + get(b"/nope")) * 3)
-        await bench.turn()
-        bench.wire.close()
-        await bench.turn()
-        bench.store.gate.set()
-        await bench.turn()
-        assert bench.wire.written == b""
-        assert caplog.records == []
-
-    bench_test(lane, monkeypatch, body)
 
 
 @pytest.mark.parametrize("lane", list(Switch))

@@ -1,0 +1,299 @@
+"""What a connection owes its client, whichever lane its requests take."""
+
+import random
+
+import pytest
+
+from app.settings import Switch
+from tests.support.wire import WHOLE, Answers, Bench, Wire, bench_test, get, post
+
+both_lanes = pytest.mark.parametrize("lane", list(Switch))
+
+
+@both_lanes
+def test_a_client_that_does_not_read_is_not_read_from(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.pause_writing()
+        bench.protocol.data_received(get(b"/stats") * 5)
+        await bench.turn()
+        assert bench.wire.is_paused
+        bench.protocol.resume_writing()
+        await bench.turn()
+        assert not bench.wire.is_paused
+        answers = Answers()
+        answers.read(bench.wire.written)
+        assert answers.statuses == [200] * 5
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_what_is_undecided_when_a_drain_ends_is_told_so(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received(post(WHOLE))
+        await bench.turn()
+        bench.protocol.shutdown()
+        assert bench.wire.written == b""
+        for task in bench.state.tasks:
+            task.cancel()
+        bench.protocol.cut_short()
+        await bench.turn()
+        answers = Answers()
+        answers.read(bench.wire.written)
+        assert answers.statuses == [503]
+        assert b"application/problem+json" in bench.wire.written
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_a_client_that_is_gone_leaves_no_trace_in_the_log(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received((post(WHOLE) + get(b"/nope")) * 3)
+        await bench.turn()
+        bench.wire.close()
+        await bench.turn()
+        bench.store.gate.set()
+        await bench.turn()
+        assert bench.wire.written == b""
+        assert caplog.records == []
+
+    bench_test(lane, monkeypatch, body)
+
+
+def statuses(wire: Wire) -> list[int]:
+    answers = Answers()
+    answers.read(wire.written)
+    return answers.statuses
+
+
+@both_lanes
+@pytest.mark.parametrize("target", [b"GET http://x", b"CONNECT x:80"])
+def test_a_target_that_the_server_cannot_read_is_answered_and_closed(
+    lane: Switch, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received(get(b"/stats") + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        await bench.turn()
+        assert statuses(bench.wire) == [200, 400]
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_thousands_of_offers_to_upgrade_in_one_piece_are_all_answered(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        offer = get(b"/livez").replace(b"host: x", b"connection: upgrade\r\nupgrade: x")
+        bench.protocol.data_received(offer * 2000)
+        for _ in range(50):
+            await bench.turn()
+        assert statuses(bench.wire) == [200] * 2000
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_what_came_whole_before_the_client_ended_its_side_is_answered(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received(post(WHOLE) * 3 + get(b"/readyz") + post(WHOLE))
+        assert bench.protocol.eof_received()
+        await bench.turn()
+        assert not bench.wire.is_closing()
+        bench.store.gate.set()
+        await bench.turn()
+        assert statuses(bench.wire) == [201, 201, 201, 200, 201]
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_half_a_request_before_the_client_ended_its_side_is_refused_in_its_turn(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received(post(WHOLE) + post(WHOLE)[:-1])
+        bench.protocol.eof_received()
+        bench.store.gate.set()
+        await bench.turn()
+        assert statuses(bench.wire) == [201, 400]
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_a_client_that_only_ends_its_side_is_let_go(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.eof_received()
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_at_shutdown_only_the_last_answer_says_that_the_connection_closes(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received(post(WHOLE) + get(b"/readyz"))
+        await bench.turn()
+        bench.protocol.shutdown()
+        bench.store.gate.set()
+        await bench.turn()
+        assert statuses(bench.wire) == [201, 200]
+        assert bench.wire.written.count(b"connection: close") == 1
+        assert bench.wire.written.index(b"connection: close") > bench.wire.written.index(b"201 Created")
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_a_body_that_arrives_during_the_shutdown_is_taken(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        request = post(WHOLE, b"expect: 100-continue")
+        bench.protocol.data_received(post(WHOLE) + request[:-5])
+        await bench.turn()
+        bench.protocol.shutdown()
+        bench.protocol.data_received(request[-5:])
+        bench.store.gate.set()
+        await bench.turn()
+        assert statuses(bench.wire) == [201, 201]
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+def test_what_a_drain_has_no_time_for_is_not_begun_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received(post(WHOLE) + get(b"/readyz"))
+        await bench.turn()
+        bench.protocol.cut_short()
+        await bench.turn()
+        assert statuses(bench.wire) == [503]
+        assert bench.wire.is_closing()
+
+    bench_test(Switch.ON, monkeypatch, body)
+
+
+def test_one_connection_does_not_keep_the_loop_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(bench: Bench) -> None:
+        choose = random.Random(1)
+        flood = b"".join(get(b"/stats?window=%dms" % choose.randrange(1, 60_000)) for _ in range(1000))
+        bench.protocol.data_received(flood)
+        taken = len(statuses(bench.wire))
+        assert 0 < taken < 50, "one packet of it, one turn of the loop"
+        assert bench.wire.is_paused
+        bench.protocol.data_received(get(b"/nope"))
+        for _ in range(20):
+            await bench.turn()
+        assert statuses(bench.wire) == [200] * 1000 + [404]
+        assert not bench.wire.is_paused
+
+    bench_test(Switch.ON, monkeypatch, body)
+
+
+def test_a_flood_from_a_client_that_does_not_read_waits_until_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.pause_writing()
+        bench.protocol.data_received(get(b"/livez") * 1000)
+        for _ in range(20):
+            await bench.turn()
+        assert len(statuses(bench.wire)) < 50
+        bench.protocol.resume_writing()
+        for _ in range(20):
+            await bench.turn()
+        assert statuses(bench.wire) == [200] * 1000
+
+    bench_test(Switch.ON, monkeypatch, body)
+
+
+@both_lanes
+def test_a_deletion_whose_body_is_broken_has_deleted_nothing(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.set()
+        deletion = (
+            b"DELETE /transactions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+        )
+        bench.protocol.data_received(post(WHOLE))
+        await bench.turn()
+        bench.protocol.data_received(get(b"/stats") + deletion)
+        await bench.turn()
+        assert statuses(bench.wire) == [201, 200, 400]
+        assert b'"count":1' in bench.wire.written
+        other = bench.connect()
+        other.protocol.data_received(get(b"/stats"))
+        await bench.turn()
+        assert b'"count":1' in other.written
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_a_refusal_before_the_client_was_told_to_go_on_closes(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        head = post(b"x" * 60, b"expect: 100-continue", b"content-type: text/plain")[:-60]
+        bench.protocol.data_received(head)
+        await bench.turn()
+        assert statuses(bench.wire) == [415]
+        assert b"connection: close" in bench.wire.written
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+@pytest.mark.parametrize("cut", [0, 1], ids=["together", "apart"])
+def test_trailers_are_no_headers_however_they_arrive(
+    lane: Switch, cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.set()
+        head = b"POST /transactions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        rest = b"%x\r\n%b\r\n0\r\ncontent-type: text/plain\r\nx-request-id: tr\r\n\r\n" % (
+            len(WHOLE),
+            WHOLE,
+        )
+        for piece in (head, rest) if cut else (head + rest,):
+            bench.protocol.data_received(piece)
+            await bench.turn()
+        assert statuses(bench.wire) == [201]
+        assert b"x-request-id" not in bench.wire.written
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
+def test_zeros_before_a_length_are_read_over(lane: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.set()
+        length = b"content-length: "
+        request = post(WHOLE).replace(length, length + b"0" * 4400)
+        bench.protocol.data_received(request)
+        await bench.turn()
+        assert statuses(bench.wire) == [201]
+
+    bench_test(lane, monkeypatch, body)

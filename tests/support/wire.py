@@ -1,0 +1,146 @@
+"""A connection driven byte by byte through the protocol class itself.
+
+What arrives together, and when the loop turns, is where the test puts it and not where the kernel does.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+import httptools
+import pytest
+from uvicorn.server import ServerState
+
+from app.core.transaction import Row
+from app.main import build_service
+from app.server.serve import server_config
+from app.settings import Settings, Switch
+from app.store.base import MemoryStore
+from app.web.protocol import Protocol
+from tests.support.thread import Clock
+
+NOW_MS = 1_767_323_045_678
+WHOLE = b'{"amount":1,"timestamp":%d}' % NOW_MS
+
+
+def post(body: bytes, *headers: bytes) -> bytes:
+    lines = [b"POST /transactions HTTP/1.1", b"host: x", *headers]
+    return b"\r\n".join([*lines, b"content-length: %d" % len(body), b"", body])
+
+
+def get(target: bytes) -> bytes:
+    return b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % target
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_paused = False
+        self._is_closing = False
+        self.protocol: Protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+        return default
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self._is_closing, "written after the close"
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+
+class Answers:
+    """Reads statuses and request ids out of what was written; 100 is no answer yet."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.request_ids: list[bytes | None] = []
+        self._request_id: bytes | None = None
+        self._parser: Any = httptools.HttpResponseParser(self)
+
+    def read(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self._request_id = None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"x-request-id":
+            self._request_id = value
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status != 100:
+            self.statuses.append(status)
+            self.request_ids.append(self._request_id)
+
+
+class GatedStore(MemoryStore):
+    """Commits when it is let to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        await self.gate.wait()
+        await super().append(rows)
+
+
+class Bench:
+    """A connection to a service whose store waits to be let go on."""
+
+    def __init__(self, connect: Callable[[], Protocol], state: ServerState, store: GatedStore) -> None:
+        self._connect = connect
+        self.wire = self.connect()
+        self.protocol = self.wire.protocol
+        self.state = state
+        self.store = store
+
+    def connect(self) -> Wire:
+        """One more connection."""
+        wire = Wire()
+        wire.protocol = self._connect()
+        wire.protocol.connection_made(wire)
+        return wire
+
+    async def turn(self) -> None:
+        """Let the loop turn often enough for anything that can happen to happen."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+
+def bench_test(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch, body: Callable[[Bench], Awaitable[None]]
+) -> None:
+    async def main() -> None:
+        store = GatedStore()
+        monkeypatch.setattr("app.main._build_store", lambda _: store)
+        settings = Settings(database_url="memory://", fast_lane=lane)
+        service = build_service(settings, pytest.fail, Clock(NOW_MS))
+        await service.ledger.open()
+        config = server_config(settings, service)
+        config.load()
+        state = ServerState()
+        connect = partial(Protocol, config, state, {}, fast_lane=service.fast_lane)
+        await body(Bench(connect, state, store))
+        store.gate.set()
+        await service.ledger.close()
+
+    asyncio.run(main())
