@@ -16,7 +16,8 @@ UNITS_PER_ONE: Final = 10**FRACTION_DIGITS
 UNITS_MAX: Final = 2**63 - 1
 """Largest magnitude of one amount, in units; a sum of amounts has no bound of its own."""
 
-_FRACTION_DIGITS_SHOWN_MIN: Final = 2
+# Two fraction digits are always shown.
+_UNITS_PER_HUNDREDTH: Final = UNITS_PER_ONE // 100
 
 # Nearly every amount: plain digits, far from the bounds, that need no closer look.
 _WHOLE_DIGITS_USUAL: Final = 10
@@ -70,10 +71,12 @@ def parse_amount(literal: bytes) -> int:
 
 def format_amount(units: int) -> str:
     """Write units as a decimal number with two to eight fraction digits."""
-    whole, fraction = divmod(abs(units), UNITS_PER_ONE)
-    digits = f"{fraction:0{FRACTION_DIGITS}d}"
-    shown = digits.rstrip("0").ljust(_FRACTION_DIGITS_SHOWN_MIN, "0")
-    return f"{'-' if units < 0 else ''}{whole}.{shown}"
+    sign = "-" if units < 0 else ""
+    hundredths, rest = divmod(abs(units), _UNITS_PER_HUNDREDTH)
+    whole, shown = divmod(hundredths, 100)
+    if not rest:
+        return f"{sign}{whole}.{shown:02d}"
+    return f"{sign}{whole}.{shown:02d}" + f"{rest:06d}".rstrip("0")
 
 
 def divide_rounding_half_away(dividend: int, divisor: int) -> int:
