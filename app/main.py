@@ -11,7 +11,7 @@ from app.core.identifier import IdentifierSource
 from app.core.transaction import TransactionDecoder
 from app.core.window import Shape
 from app.ledger.ledger import Ledger
-from app.settings import Settings, Switch
+from app.settings import Late, Settings, Switch
 from app.store.base import MemoryStore, Store
 from app.store.sqlite import SQLiteStore
 from app.web.batch import Batch
@@ -49,6 +49,7 @@ def build_service(
         IdentifierSource(secrets.randbits(48)),
         now_ms,
         on_failure,
+        keeps_late=settings.late is Late.KEEP,
     )
     decoder = TransactionDecoder(
         currencies=settings.currencies,

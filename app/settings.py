@@ -31,6 +31,7 @@ class Late(Enum):
     """What happens to a transaction older than the window."""
 
     DISCARD = "discard"
+    KEEP = "keep"
 
 
 class Authentication(Enum):
@@ -75,9 +76,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         int,
         Meta(ge=0, le=4000, description="How far a timestamp may lie ahead of the clock, in ms."),
     ] = 1000
-    late: Annotated[Late, Meta(description="What happens to what is older than the window.")] = (
-        Late.DISCARD
-    )
+    late: Annotated[
+        Late,
+        Meta(
+            description="What happens to a transaction older than the window: `discard` answers 204, "
+            "`keep` stores it without counting it."
+        ),
+    ] = Late.DISCARD
     allow_negative_amounts: Annotated[bool, Meta(description="Whether refunds may be posted.")] = False
     default_currency: Annotated[str, Meta(description="Currency of a transaction without one.")] = "USD"
     extra_currencies: Annotated[

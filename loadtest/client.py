@@ -219,12 +219,13 @@ class Client:
             % (self._full(path), self._address.host_header.encode())
         )
 
-    async def post(self, path: str, body: bytes) -> Answer:
-        """Post one JSON body."""
+    async def post(self, path: str, body: bytes, *, key: bytes | None = None) -> Answer:
+        """Post one JSON body; under an idempotency key, it may be posted again."""
+        keyed = b"" if key is None else b"Idempotency-Key: %b\r\n" % key
         return await self._request(
             b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b"
-            % (self._full(path), self._address.host_header.encode(), len(body), body)
+            b"%bContent-Length: %d\r\n\r\n%b"
+            % (self._full(path), self._address.host_header.encode(), keyed, len(body), body)
         )
 
     def _full(self, path: str) -> bytes:

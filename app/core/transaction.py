@@ -27,6 +27,8 @@ _USER_ID_CHARS_MAX: Final = 128
 _USER_ID: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{_USER_ID_CHARS_MAX}}}")
 
 # From the first character that is no space to the end of the line: empty lines are passed over.
+_KEY: Final = re.compile(r"[!-~]{1,255}")
+
 _LINE: Final = re.compile(rb"\S[^\n]*")
 
 BATCH_ITEMS_MAX: Final = 10_000
@@ -47,6 +49,12 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     timestamp_ms: int
     currency: str
     user_id: str | None
+
+
+class Item(Transaction, frozen=True, gc=False):
+    """A transaction of a batch that carries a key of its own."""
+
+    idempotency_key: str
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -99,11 +107,16 @@ class _Fields(msgspec.Struct, gc=False):
     user_id: str | int | None = None
 
 
+class _ItemFields(_Fields, gc=False):
+    idempotency_key: str | None = None
+
+
 class _UntypedFields(msgspec.Struct):
     amount: Raw = _ABSENT
     timestamp: Raw = _ABSENT
     currency: Raw = _NULL
     user_id: Raw = _NULL
+    idempotency_key: Raw = _NULL
 
 
 class TransactionDecoder:
@@ -117,23 +130,28 @@ class TransactionDecoder:
         self._allow_negative = allow_negative
         self._decode_fields = msgspec.json.Decoder(_Fields).decode
         self._decode_untyped_fields = msgspec.json.Decoder(_UntypedFields).decode
-        self._decode_many_fields = msgspec.json.Decoder(list[_Fields]).decode
+        self._decode_item_fields = msgspec.json.Decoder(_ItemFields).decode
+        self._decode_many_fields = msgspec.json.Decoder(list[_ItemFields]).decode
         self._decode_many_raw = msgspec.json.Decoder(list[Raw]).decode
 
-    def decode(self, body: bytes) -> Transaction:
-        """Read one transaction. Raises Malformed or Invalid."""
+    def decode(self, body: bytes, default_user_id: str | None = None) -> Transaction:
+        """Read one transaction; `default_user_id` is whose it is where it does not say.
+
+        Raises Malformed or Invalid.
+        """
         try:
             if not body.isascii():
                 # The decoder passes over fields it does not know without looking at their text.
                 body.decode()
-            return self._transaction(self._decode_fields(body))
+            return self._transaction(self._decode_fields(body), default_user_id)
         except UnicodeDecodeError:
             raise Malformed("The body is not UTF-8") from None
         except (ValueError, RecursionError):
-            return self._decode_slowly(body)
+            transaction, _ = self._decode_slowly(body, default_user_id)
+            return transaction
 
-    def decode_array(self, body: bytes) -> list[Decoded]:
-        """Read a JSON array of transactions, each on its own.
+    def decode_array(self, body: bytes, default_user_id: str | None = None) -> list[Decoded]:
+        """Read a JSON array of transactions, each on its own; one with a key is an Item.
 
         Raises Malformed where the body is no array, TooMany and TooDense.
         """
@@ -143,20 +161,20 @@ class TransactionDecoder:
             many = self._decode_many_fields(body)
             if len(many) > BATCH_ITEMS_MAX:
                 raise TooMany
-            return [self._transaction(fields) for fields in many]
+            return [self._item(fields, default_user_id) for fields in many]
         except UnicodeDecodeError:
             raise Malformed("The body is not UTF-8") from None
         except (ValueError, RecursionError):
-            return self._decode_array_slowly(body)
+            return self._decode_array_slowly(body, default_user_id)
 
-    def decode_lines(self, body: bytes) -> list[Decoded]:
+    def decode_lines(self, body: bytes, default_user_id: str | None = None) -> list[Decoded]:
         """Read transactions of a line each (NDJSON), each on its own. Raises TooMany."""
         lines = [match[0] for match in islice(_LINE.finditer(body), BATCH_ITEMS_MAX + 1)]
         if len(lines) > BATCH_ITEMS_MAX:
             raise TooMany
-        return [self._decode_item(line) for line in lines]
+        return [self._decode_item(line, default_user_id) for line in lines]
 
-    def _decode_array_slowly(self, body: bytes) -> list[Decoded]:
+    def _decode_array_slowly(self, body: bytes, default_user_id: str | None) -> list[Decoded]:
         if body.count(b",") > COMMAS_MAX:
             raise TooDense
         try:
@@ -169,15 +187,31 @@ class TransactionDecoder:
             raise Malformed("The body is nested too deeply") from None
         if len(items) > BATCH_ITEMS_MAX:
             raise TooMany
-        return [self._decode_item(bytes(item)) for item in items]
+        return [self._decode_item(bytes(item), default_user_id) for item in items]
 
-    def _decode_item(self, body: bytes) -> Decoded:
+    def _decode_item(self, body: bytes, default_user_id: str | None) -> Decoded:
         try:
-            return self.decode(body)
+            return self._read_item(body, default_user_id)
         except (Malformed, Invalid) as error:
             return error
 
-    def _transaction(self, fields: _Fields) -> Transaction:
+    def _read_item(self, body: bytes, default_user_id: str | None) -> Transaction:
+        try:
+            if not body.isascii():
+                body.decode()
+            return self._item(self._decode_item_fields(body), default_user_id)
+        except UnicodeDecodeError:
+            raise Malformed("The body is not UTF-8") from None
+        except (ValueError, RecursionError):
+            transaction, key = self._decode_slowly(body, default_user_id, with_key=True)
+            return transaction if key is None else _with_key(transaction, key)
+
+    def _item(self, fields: _ItemFields, default_user_id: str | None) -> Transaction:
+        transaction = self._transaction(fields, default_user_id)
+        key = fields.idempotency_key
+        return transaction if key is None else _with_key(transaction, _sane_key(key))
+
+    def _transaction(self, fields: _Fields, default_user_id: str | None) -> Transaction:
         """Check fields of the right types. What is usual is seen to be right without a further call."""
         timestamp, currency, user_id = fields.timestamp, fields.currency, fields.user_id
         amount_units = parse_amount(bytes(fields.amount))
@@ -192,10 +226,12 @@ class TransactionDecoder:
             or not user_id.isprintable()
             or not 0 < len(user_id) <= _USER_ID_CHARS_MAX
         ):
-            user_id = self._user_id(user_id)
+            user_id = default_user_id if user_id is None else self._user_id(user_id)
         return Transaction(amount_units, timestamp, currency, user_id)
 
-    def _decode_slowly(self, body: bytes) -> Transaction:
+    def _decode_slowly(
+        self, body: bytes, default_user_id: str | None, *, with_key: bool = False
+    ) -> tuple[Transaction, str | None]:
         try:
             fields = self._decode_untyped_fields(body)
         except msgspec.ValidationError:
@@ -209,9 +245,13 @@ class TransactionDecoder:
         timestamp_ms = _read("timestamp", fields.timestamp, _timestamp, errors)
         currency = _read("currency", fields.currency, self._currency_literal, errors)
         user_id = _read("user_id", fields.user_id, self._user_id_literal, errors)
+        key = (
+            _read("idempotency_key", fields.idempotency_key, _key_literal, errors) if with_key else None
+        )
         if amount_units is None or timestamp_ms is None or currency is None or errors:
             raise Invalid(*errors)
-        return Transaction(amount_units, timestamp_ms, currency, user_id)
+        user_id = default_user_id if user_id is None else user_id
+        return Transaction(amount_units, timestamp_ms, currency, user_id), key
 
     def _amount(self, literal: Raw) -> int:
         amount_units = parse_amount(bytes(literal))
@@ -248,6 +288,30 @@ class TransactionDecoder:
             return self._user_id(msgspec.json.decode(literal, type=str | int | None))
         except msgspec.DecodeError:
             raise ValueError("must be a string or an integer") from None
+
+
+def _with_key(transaction: Transaction, key: str) -> Item:
+    return Item(
+        transaction.amount_units,
+        transaction.timestamp_ms,
+        transaction.currency,
+        transaction.user_id,
+        key,
+    )
+
+
+def _sane_key(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise ValueError("must have 1 to 255 visible ASCII characters")
+    return key
+
+
+def _key_literal(literal: Raw) -> str | None:
+    try:
+        key = msgspec.json.decode(literal, type=str | None)
+    except msgspec.DecodeError:
+        raise ValueError("must be a string") from None
+    return None if key is None else _sane_key(key)
 
 
 def _timestamp(literal: Raw) -> int:

@@ -7,13 +7,14 @@ one queue, so the order of arrival is the order of effect: a batch, a deletion, 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
+from app.core.idempotency import Record
 from app.core.transaction import Row
 from app.store.base import Store, StoreFailed, StoreRefused
 
@@ -31,10 +32,18 @@ class Verdict(Enum):
 
     ACCEPTED = "accepted"
     """Durable, and counted."""
+    KEPT = "kept"
+    """Durable; older than the window, so not counted."""
+    REPEATED = "repeated"
+    """A repeat of what was accepted under the same key: nothing was done, the first answer stands."""
+    CONFLICT = "conflict"
+    """Its key stands for something else."""
     LATE = "late"
     """Older than the window: neither kept nor counted."""
     AHEAD = "ahead"
     """Further ahead of the clock than is allowed."""
+    DECLINED = "declined"
+    """Nothing of a request was kept, as of all of its parts one was not acceptable."""
     UNREADY = "unready"
     """Not taken: the ledger is not ready."""
     REFUSED = "refused"
@@ -46,8 +55,33 @@ class Verdict(Enum):
 Done = Callable[[Verdict, Sequence[Row]], None]
 """Called once with the verdict on all rows of a submission."""
 
+
+class Keyed(Protocol):
+    """A submission that must know what its keys stand for before it says what is to be kept."""
+
+    digests: Sequence[bytes]
+    weight: int
+    """How many transactions it waits with."""
+
+    def settle(self, known: Mapping[bytes, Record]) -> tuple[Sequence[Row], Sequence[Record]]:
+        """What is to be kept of it, given the records there are of its keys."""
+
+    def done(self, verdict: Verdict, rows: Sequence[Row]) -> None:
+        """Called once: ACCEPTED where it has become as it was settled."""
+
+
 _Job = Callable[[], Awaitable[None]]
-_Submission = tuple[Sequence[Row], Done]
+
+
+class _Batch:
+    """What is committed together. The keyed come last: an earlier one may be what they repeat."""
+
+    __slots__ = ("keyed", "plain", "weight")
+
+    def __init__(self) -> None:
+        self.plain: list[tuple[Sequence[Row], Done]] = []
+        self.keyed: list[Keyed] = []
+        self.weight = 0
 
 
 class GroupCommit:
@@ -64,8 +98,7 @@ class GroupCommit:
         self._count = count
         self._on_failure = on_failure
         self._jobs: deque[_Job] = deque()
-        self._gathering: list[_Submission] | None = None
-        self._gathered_rows = 0
+        self._gathering: _Batch | None = None
         self._pending_rows = 0
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -81,15 +114,14 @@ class GroupCommit:
 
     def submit(self, rows: Sequence[Row], done: Done) -> None:
         """Queue rows that are to be kept together, or not at all."""
-        batch = self._gathering
-        if batch is None or self._gathered_rows >= GATHERED_ROWS_MAX:
-            batch = self._gathering = []
-            self._gathered_rows = 0
-            self._jobs.append(partial(self._commit, batch))
-            self._wake.set()
-        batch.append((rows, done))
-        self._gathered_rows += len(rows)
-        self._pending_rows += len(rows)
+        self._gather(len(rows)).plain.append((rows, done))
+
+    def submit_keyed(self, keyed: Keyed) -> None:
+        """Queue what is to be kept only where its keys do not stand for anything yet.
+
+        Keys need no lock: whoever comes later is looked up when all before it is on disk.
+        """
+        self._gather(keyed.weight).keyed.append(keyed)
 
     async def run(self, job: _Job) -> None:
         """Run something else on the store, behind all rows submitted before and before all after.
@@ -132,14 +164,29 @@ class GroupCommit:
                 continue
             await self._jobs.popleft()()
 
-    async def _commit(self, batch: list[_Submission]) -> None:
+    def _gather(self, weight: int) -> _Batch:
+        batch = self._gathering
+        if batch is None or batch.weight >= GATHERED_ROWS_MAX:
+            batch = self._gathering = _Batch()
+            self._jobs.append(partial(self._commit, batch))
+            self._wake.set()
+        batch.weight += weight
+        self._pending_rows += weight
+        return batch
+
+    async def _commit(self, batch: _Batch) -> None:
         if batch is self._gathering:
             self._gathering = None
-        rows = [row for submitted, _ in batch for row in submitted]
+        rows = [row for submitted, _ in batch.plain for row in submitted]
+        records: list[Record] = []
 
         async def keep_and_count() -> None:
-            await self._store.append(rows)
-            self._count(rows)
+            if batch.keyed:
+                await self._settle(batch.keyed, rows, records)
+            if rows or records:
+                await self._store.append(rows, records)
+                self._count(rows)
+                self._note_room()
 
         try:
             await self._guarded(keep_and_count)
@@ -149,14 +196,27 @@ class GroupCommit:
             verdict = Verdict.FAILED
         else:
             verdict = Verdict.ACCEPTED
-            self._note_room()
-        self._pending_rows -= len(rows)
-        for submitted, done in batch:
+        self._pending_rows -= batch.weight
+        for submitted, done in [*batch.plain, *(((), keyed.done) for keyed in batch.keyed)]:
             try:
                 done(verdict, submitted)
             except Exception:
                 # One caller's trouble must not cost the others their answer.
                 log.exception("answer_failed")
+
+    async def _settle(self, batch: list[Keyed], rows: list[Row], records: list[Record]) -> None:
+        """Add what is to be kept of the keyed."""
+        known = await self._store.find([digest for keyed in batch for digest in keyed.digests])
+        for keyed in batch:
+            try:
+                new_rows, new_records = keyed.settle(known)
+            except Exception:
+                # Nothing of it is kept, and it will say so; the others are none the worse.
+                log.exception("settle_failed")
+                continue
+            rows += new_rows
+            records += new_records
+            known.update((record.key.digest, record) for record in new_records)
 
     async def _guarded(self, job: _Job) -> None:
         """Run a job on the store, keeping book of how the store is."""

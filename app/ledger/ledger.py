@@ -8,19 +8,26 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
 
+from app.core.idempotency import Key
 from app.core.identifier import IdentifierSource
 from app.core.transaction import Row, Transaction
 from app.core.window import Shape
 from app.ledger.commit import Done, GroupCommit, Verdict
+from app.ledger.judgement import Bounds, Judged, Request, Settled
 from app.ledger.statistics import Figures, Statistics
 from app.store.base import Store, StoreFailed, StoreRefused
 
 # Space of deleted rows is given back in steps of some milliseconds, so that batches get their turn.
 _PURGE_ROWS_MAX: Final = 2000
+_EXPIRE_RECORDS_MAX: Final = 2000
+_EXPIRY_INTERVAL_MS: Final = 60_000
+# What a key stands for is remembered for a day, and an hour more, should a clock be set.
+RECORD_AGE_MS_MAX: Final = 25 * 3_600_000
 # A store that refuses is asked again this often: without traffic, too, it is to be found well again.
 _MAINTENANCE_SECONDS: Final = 1.0
 # After the clock was set back, rows lie ahead of it. The ring grows to hold them, up to this far.
@@ -64,7 +71,10 @@ class Reading(NamedTuple):
 
 
 class Ledger:
-    """Joins store, commit and window. `now_ms` is the clock: milliseconds, rounded up."""
+    """Joins store, commit and window. `now_ms` is the clock: milliseconds, rounded up.
+
+    `keeps_late`: what is older than the window is stored all the same.
+    """
 
     def __init__(
         self,
@@ -73,8 +83,11 @@ class Ledger:
         identifiers: IdentifierSource,
         now_ms: Callable[[], int],
         on_failure: Callable[[str], None],
+        *,
+        keeps_late: bool = False,
     ) -> None:
         self.shape = shape
+        self._late = Verdict.KEPT if keeps_late else Verdict.LATE
         self._store = store
         self._identifiers = identifiers
         self._now_ms = now_ms
@@ -85,6 +98,7 @@ class Ledger:
         self._moment = Moment(0, 0)
         self._latest_ms = 0
         self._blocked: Unready | None = Unready.STARTING
+        self._expiry_due_ms = 0
         self._has_cleared_rows = True
         self._commit: GroupCommit
         self._maintenance: asyncio.Task[None]
@@ -109,39 +123,55 @@ class Ledger:
         now_ms = self._read_clock()
         timestamp_ms = transaction.timestamp_ms
         if timestamp_ms < now_ms - self.shape.window_ms:
-            done(Verdict.LATE, ())
+            if self._late is Verdict.KEPT:
+                row = Row(self._identifiers.next(now_ms), transaction)
+                self._submit_rows((row,), partial(_done_late, done))
+            else:
+                done(Verdict.LATE, ())
         elif timestamp_ms > now_ms + self.shape.ahead_ms:
             done(Verdict.AHEAD, ())
         else:
-            self.submit_rows((Row(self._identifiers.next(now_ms), transaction),), done)
+            self._submit_rows((Row(self._identifiers.next(now_ms), transaction),), done)
 
-    def sort_out(self, transactions: Sequence[Transaction]) -> tuple[list[Verdict], list[Row]]:
-        """Judge many by one reading of the clock: a verdict for each, and rows of those to submit."""
+    def submit_request(
+        self,
+        transactions: Sequence[Transaction],
+        word: Callable[[Judged], bytes | None],
+        done: Callable[[Settled], None],
+        key: Key | None = None,
+        item_keys: Sequence[Key | None] = (),
+    ) -> None:
+        """Take in transactions that came together, by one reading of the clock, and keep them together.
+
+        `key` covers all of them; `item_keys` has one or None for each, or is empty. `word` and `done`
+        are those of a Request; `done` is called once, at once or when what was accepted is counted.
+        """
         now_ms = self._read_clock()
         from_ms, to_ms = now_ms - self.shape.window_ms, now_ms + self.shape.ahead_ms
-        times_ms = [transaction.timestamp_ms for transaction in transactions]
-        if times_ms and from_ms <= min(times_ms) and max(times_ms) <= to_ms:
-            verdicts = [Verdict.ACCEPTED] * len(times_ms)
+        bounds = Bounds(now_ms, from_ms, to_ms, self._late)
+        request = Request(transactions, bounds, self._identifiers.take, word, done, key, item_keys)
+        if request.digests:
+            if self._is_shut:
+                request.done(Verdict.UNREADY)
+            else:
+                self._commit.submit_keyed(request)
+            return
+        rows, _ = request.settle({})
+        if rows:
+            self._submit_rows(rows, request.done)
         else:
-            verdicts = [
-                Verdict.LATE
-                if time_ms < from_ms
-                else Verdict.AHEAD
-                if time_ms > to_ms
-                else Verdict.ACCEPTED
-                for time_ms in times_ms
-            ]
-            judged = zip(transactions, verdicts, strict=True)
-            transactions = [item for item, verdict in judged if verdict is Verdict.ACCEPTED]
-        identifiers = self._identifiers.take(now_ms, len(transactions))
-        return verdicts, list(map(Row, identifiers, transactions))
+            request.done(Verdict.ACCEPTED)
 
-    def submit_rows(self, rows: Sequence[Row], done: Done) -> None:
+    def _submit_rows(self, rows: Sequence[Row], done: Done) -> None:
         """Keep all of these rows or none; `done` is called once, at once or when they are counted."""
-        if self._blocked or self._commit.has_failed or self._commit.is_full:
+        if self._is_shut:
             done(Verdict.UNREADY, ())
         else:
             self._commit.submit(rows, done)
+
+    @property
+    def _is_shut(self) -> bool:
+        return bool(self._blocked or self._commit.has_failed or self._commit.is_full)
 
     def moment(self) -> Moment:
         """Now, and what has been counted by now.
@@ -227,6 +257,15 @@ class Ledger:
     async def _purge(self) -> None:
         self._has_cleared_rows = await self._store.purge(_PURGE_ROWS_MAX)
 
+    @property
+    def _has_expired_records(self) -> bool:
+        return self._now_ms() >= self._expiry_due_ms
+
+    async def _expire(self) -> None:
+        now_ms = self._now_ms()
+        if not await self._store.expire(now_ms - RECORD_AGE_MS_MAX, _EXPIRE_RECORDS_MAX):
+            self._expiry_due_ms = now_ms + _EXPIRY_INTERVAL_MS
+
     async def _maintain(self) -> None:
         """What must happen between transactions, one thing after another, for as long as it takes."""
         while True:
@@ -237,9 +276,12 @@ class Ledger:
                     await self._commit.run(self._refill)
                 elif self._commit.is_refusing:
                     await self._commit.probe()
-                elif self._has_cleared_rows:
-                    await self._commit.run(self._purge)
-                    has_more = self._has_cleared_rows
+                else:
+                    if self._has_cleared_rows:
+                        await self._commit.run(self._purge)
+                    if self._has_expired_records:
+                        await self._commit.run(self._expire)
+                    has_more = self._has_cleared_rows or self._has_expired_records
             except StoreRefused:
                 pass
             except StoreFailed:
@@ -248,3 +290,7 @@ class Ledger:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_MAINTENANCE_SECONDS):
                         await self._maintenance_due.wait()
+
+
+def _done_late(done: Done, verdict: Verdict, rows: Sequence[Row]) -> None:
+    done(Verdict.KEPT if verdict is Verdict.ACCEPTED else verdict, rows)

@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
+from app.core.idempotency import Record
 from app.core.summary import Summary
 from app.core.transaction import Row
 
 MEMORY_ROWS_MAX: Final = 100_000
+MEMORY_RECORDS_MAX: Final = 100_000
 
 
 class Tally(NamedTuple):
@@ -34,7 +36,7 @@ class StoreUnusable(Exception):
 
 
 class Store(Protocol):
-    """Append-only rows, oldest first, and one deletion of all of them.
+    """Append-only rows, oldest first, one deletion of all of them, and records that outlive it.
 
     Any call may raise StoreRefused or StoreFailed.
     """
@@ -42,8 +44,17 @@ class Store(Protocol):
     async def open(self) -> None:
         """Make ready. Raises StoreUnusable."""
 
-    async def append(self, rows: Sequence[Row]) -> None:
-        """Keep all rows, in order, or none; they are durable when this returns."""
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+        """Keep all rows, in order, and all records, or nothing; durable when this returns.
+
+        No record is of a key that has one.
+        """
+
+    async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
+        """The records of those of these keys that have one, by digest."""
+
+    async def expire(self, before_ms: int, records_max: int) -> bool:
+        """Forget some of the records made before that; whether there may be more."""
 
     async def clear(self) -> None:
         """Forget every row appended so far, durably and at once; `purge` gives back the space."""
@@ -62,17 +73,32 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Keeps the newest rows for as long as the process lives."""
+    """Keeps the newest rows and records for as long as the process lives."""
 
-    def __init__(self, rows_max: int = MEMORY_ROWS_MAX) -> None:
+    def __init__(self, rows_max: int = MEMORY_ROWS_MAX, records_max: int = MEMORY_RECORDS_MAX) -> None:
         self._rows: deque[Row] = deque(maxlen=rows_max)
+        self._records: dict[bytes, Record] = {}
+        self._records_max = records_max
 
     async def open(self) -> None:
         """Nothing to make ready."""
 
-    async def append(self, rows: Sequence[Row]) -> None:
-        """Keep the rows; beyond the bound, the oldest make way."""
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+        """Keep rows and records; beyond the bounds, the oldest make way."""
         self._rows.extend(rows)
+        for record in records:
+            self._records[record.key.digest] = record
+            if len(self._records) > self._records_max:
+                del self._records[next(iter(self._records))]
+
+    async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
+        """Look them up."""
+        records = self._records
+        return {digest: records[digest] for digest in digests if digest in records}
+
+    async def expire(self, before_ms: int, records_max: int) -> bool:
+        """Forget none: here their number is their bound."""
+        return False
 
     async def clear(self) -> None:
         """Forget every row."""

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 
 import apsw
+import msgspec
 
+from app.core.idempotency import Key, Record
 from app.core.summary import Summary
 from app.core.transaction import Row
 from app.store import migrations
@@ -61,6 +63,20 @@ _INSERT: Final = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
+_REMEMBER: Final = """
+    INSERT INTO idempotency (digest, fingerprint, answer, created_ms) VALUES (?, ?, ?, ?)
+"""
+
+_FIND: Final = """
+    SELECT digest, fingerprint, answer, created_ms FROM idempotency
+    WHERE digest IN (SELECT unhex(value) FROM json_each(?))
+"""
+
+_EXPIRE: Final = """
+    DELETE FROM idempotency WHERE created_ms < ?1 AND seq IN
+        (SELECT seq FROM idempotency ORDER BY seq LIMIT ?2)
+"""
+
 # A sum of amounts may pass 64 bits, where SQLite's sum() fails; the sums of their halves do not.
 _TALLY: Final = """
     SELECT currency, timestamp_ms / ?1 * ?1 AS slot_ms, count(*),
@@ -100,16 +116,35 @@ class SQLiteStore:
         """Open or make the database and bring its schema up to date. Raises StoreUnusable."""
         await self._worker.run(self._open)
 
-    async def append(self, rows: Sequence[Row]) -> None:
-        """Commit the rows; when this returns they have been synced to the disk."""
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+        """Commit rows and records; when this returns they have been synced to the disk."""
 
         def insert() -> None:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(_INSERT, self._columns(rows))
+            if records:
+                self._connection.executemany(_REMEMBER, map(_record_columns, records))
 
         self._guard(insert)
         await self._worker.run(self._commit)
         self._last_seq += len(rows)
+
+    async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
+        """Look them all up by one statement: each one's own would hand the interpreter over."""
+        wanted = msgspec.json.encode([digest.hex() for digest in digests]).decode()
+
+        def find() -> dict[bytes, Record]:
+            found = self._connection.execute(_FIND, (wanted,))
+            return {
+                digest: Record(Key(digest, fingerprint), answer, created_ms)
+                for digest, fingerprint, answer, created_ms in found
+            }
+
+        return await self._worker.run(lambda: self._guard(find))
+
+    async def expire(self, before_ms: int, records_max: int) -> bool:
+        """Delete some of the oldest records."""
+        return await self._write(_EXPIRE, (before_ms, records_max)) == records_max
 
     async def clear(self) -> None:
         """Raise the deletion epoch: constant time, whatever the number of rows."""
@@ -274,6 +309,10 @@ class SQLiteStore:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self._connection.close()
         os.close(self._lock_file)
+
+
+def _record_columns(record: Record) -> tuple[bytes, bytes, bytes, int]:
+    return record.key.digest, record.key.fingerprint, record.answer, record.created_ms
 
 
 def _make_directory(directory: Path) -> None:

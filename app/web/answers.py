@@ -41,6 +41,8 @@ class Code(StrEnum):
 
     MALFORMED_REQUEST = "malformed_request"
     MALFORMED_BODY = "malformed_body"
+    MALFORMED_IDEMPOTENCY_KEY = "malformed_idempotency_key"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_LARGE = "body_too_large"

@@ -1,7 +1,7 @@
 """POST /transactions/batch: many at once, a verdict for each, one commit for all."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Receive, Scope
 
+from app.core.idempotency import Key, Route
 from app.core.identifier import format_identifier
 from app.core.transaction import (
     BATCH_ITEMS_MAX,
@@ -16,14 +17,15 @@ from app.core.transaction import (
     Decoded,
     FieldError,
     Invalid,
+    Item,
     Malformed,
-    Row,
     TooDense,
     TooMany,
     Transaction,
     TransactionDecoder,
 )
 from app.ledger.commit import Verdict
+from app.ledger.judgement import Judged, Settled
 from app.ledger.ledger import Ledger
 from app.web.answers import (
     Answer,
@@ -36,6 +38,7 @@ from app.web.answers import (
 )
 from app.web.body import is_ndjson, read_json
 from app.web.guard import Caller
+from app.web.idempotency import idempotency_key
 from app.web.ingest import AHEAD_FIELD, Ingest, word_malformed
 
 BATCH_BYTES_MAX: Final = 8 * 2**20
@@ -50,6 +53,14 @@ _TOO_DENSE: Final = problem(
     Code.TOO_MANY_ITEMS,
     f"An item is wrong, and the batch has too many commas, over {COMMAS_MAX}, to look for it",
 )
+_WRONG_ITEMS: Final = {
+    Verdict.AHEAD: (Code.TIMESTAMP_AHEAD.value, AHEAD_FIELD),
+    Verdict.CONFLICT: (
+        Code.IDEMPOTENCY_CONFLICT.value,
+        FieldError("/idempotency_key", "was used for another item"),
+    ),
+}
+_WRONG: Final = frozenset(_WRONG_ITEMS)
 _OPTIONS: Final = ("atomic", "ids")
 _SWITCHES: Final = {"true": True, "false": False}
 
@@ -80,26 +91,41 @@ class Batch:
 
     async def post(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer when all that was accepted is durable and counted."""
-        is_atomic, wants_ids = _options(scope["query_string"])
+        query = scope["query_string"]
+        is_atomic, wants_ids = _options(query)
+        key = idempotency_key(scope)
         body = await read_json(scope, receive, BATCH_BYTES_MAX, takes_ndjson=True)
-        items = self._decode(body, is_lines=is_ndjson(scope))
+        items = self._decode(body, caller.subject, is_lines=is_ndjson(scope))
         transactions = [item for item in items if isinstance(item, Transaction)]
-        verdicts, rows = self._ledger.sort_out(transactions)
-        errors, rejected = _errors(items, verdicts)
-        if is_atomic and rejected:
-            return _refused_whole(errors)
-        if rows:
-            verdict = await self._submit(rows)
-            if verdict is not Verdict.ACCEPTED:
-                return self._ingest.word_verdict(verdict)
-        result = _Result(len(rows), 0, verdicts.count(Verdict.LATE), rejected, errors)
-        if wants_ids:
-            result.ids = _ids(items, verdicts, rows)
-        return json_answer(HTTPStatus.OK, msgspec.json.encode(result))
+        errors: list[_ItemError] = []
 
-    def _decode(self, body: bytes, *, is_lines: bool) -> list[Decoded]:
+        def word(judged: Judged) -> bytes | None:
+            rejected = _judge_items(items, judged.verdicts, errors)
+            if is_atomic and rejected:
+                return None
+            verdicts = judged.verdicts
+            duplicate, late = verdicts.count(Verdict.REPEATED), verdicts.count(Verdict.LATE)
+            result = _Result(len(judged.rows), duplicate, late, rejected, errors)
+            if wants_ids:
+                result.ids = _ids(items, judged)
+            return msgspec.json.encode(result)
+
+        settled = await self._submit(
+            transactions,
+            word,
+            _batch_key(key, caller.subject, query, body),
+            _item_keys(transactions, caller.subject),
+        )
+        if settled.verdict in (Verdict.ACCEPTED, Verdict.REPEATED):
+            return json_answer(HTTPStatus.OK, settled.answer)
+        if settled.verdict is Verdict.DECLINED:
+            return _refused_whole(errors)
+        return self._ingest.word_verdict(settled.verdict)
+
+    def _decode(self, body: bytes, subject: str | None, *, is_lines: bool) -> list[Decoded]:
+        decode = self._decoder.decode_lines if is_lines else self._decoder.decode_array
         try:
-            return self._decoder.decode_lines(body) if is_lines else self._decoder.decode_array(body)
+            return decode(body, subject)
         except TooMany:
             raise Problem(_TOO_MANY) from None
         except TooDense:
@@ -107,16 +133,42 @@ class Batch:
         except Malformed as error:
             raise Problem(word_malformed("The body is not a JSON array", error)) from None
 
-    async def _submit(self, rows: Sequence[Row]) -> Verdict:
-        submitted: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    async def _submit(
+        self,
+        transactions: Sequence[Transaction],
+        word: Callable[[Judged], bytes | None],
+        key: Key | None,
+        item_keys: Sequence[Key | None],
+    ) -> Settled:
+        settled: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
 
-        def done(verdict: Verdict, _: Sequence[Row]) -> None:
+        def done(what: Settled) -> None:
             # The server cancels what is still open when a drain takes too long.
-            if not submitted.done():
-                submitted.set_result(verdict)
+            if not settled.done():
+                settled.set_result(what)
 
-        self._ledger.submit_rows(rows, done)
-        return await submitted
+        self._ledger.submit_request(transactions, word, done, key, item_keys)
+        return await settled
+
+
+def _batch_key(text: bytes | None, subject: str | None, query: bytes, body: bytes) -> Key | None:
+    if text is None:
+        return None
+    # Another query asks for another answer.
+    return Key.of(Route.BATCH, subject, text, b"%b\n%b" % (query, body))
+
+
+def _item_keys(transactions: Sequence[Transaction], subject: str | None) -> Sequence[Key | None]:
+    """A key or None for each; nothing where none of them has one."""
+    if Item not in set(map(type, transactions)):
+        return ()
+    return [_item_key(item, subject) if isinstance(item, Item) else None for item in transactions]
+
+
+def _item_key(item: Item, subject: str | None) -> Key:
+    # What an item asks for is what it says, however it is spelled.
+    content = msgspec.json.encode((item.amount_units, item.timestamp_ms, item.currency, item.user_id))
+    return Key.of(Route.ITEM, subject, item.idempotency_key.encode(), content)
 
 
 def _options(query: bytes) -> tuple[bool, bool]:
@@ -137,28 +189,31 @@ def _options(query: bytes) -> tuple[bool, bool]:
     return options.get("atomic", False), options.get("ids", False)
 
 
-def _errors(items: Sequence[Decoded], verdicts: Sequence[Verdict]) -> tuple[list[_ItemError], int]:
-    """What is wrong, field by field in the order of the items, and with how many of them."""
-    if len(verdicts) == len(items) and Verdict.AHEAD not in verdicts:
-        return [], 0
-    errors: list[_ItemError] = []
+def _judge_items(items: Sequence[Decoded], verdicts: Sequence[Verdict], errors: list[_ItemError]) -> int:
+    """Add what is wrong, field by field in the order of the items; with how many something is."""
+    if len(verdicts) == len(items) and _WRONG.isdisjoint(verdicts):
+        return 0
     rejected = 0
     judged = iter(verdicts)
     for index, item in enumerate(items):
         if isinstance(item, Transaction):
-            if next(judged) is Verdict.AHEAD:
+            wrong = _WRONG_ITEMS.get(next(judged))
+            if wrong is not None:
                 rejected += 1
-                code, detail = Code.TIMESTAMP_AHEAD.value, AHEAD_FIELD.detail
-                errors.append(_ItemError(index, code, detail, "timestamp"))
+                code, error = wrong
+                errors.append(_ItemError(index, code, error.detail, _field(error)))
         elif isinstance(item, Invalid):
             rejected += 1
-            for error in item.errors:
-                field = error.pointer.removeprefix("/")
-                errors.append(_ItemError(index, Code.INVALID_FIELD.value, error.detail, field))
+            code = Code.INVALID_FIELD.value
+            errors += [_ItemError(index, code, error.detail, _field(error)) for error in item.errors]
         else:
             rejected += 1
             errors.append(_ItemError(index, Code.MALFORMED_BODY.value, str(item)))
-    return errors, rejected
+    return rejected
+
+
+def _field(error: FieldError) -> str:
+    return error.pointer.removeprefix("/")
 
 
 def _refused_whole(errors: Sequence[_ItemError]) -> Answer:
@@ -175,12 +230,8 @@ def _refused_whole(errors: Sequence[_ItemError]) -> Answer:
     )
 
 
-def _ids(items: Sequence[Decoded], verdicts: Sequence[Verdict], rows: Sequence[Row]) -> list[str | None]:
-    """The id of each item, None where it was not accepted."""
-    judged, accepted = iter(verdicts), iter(rows)
-    return [
-        format_identifier(next(accepted).id)
-        if isinstance(item, Transaction) and next(judged) is Verdict.ACCEPTED
-        else None
-        for item in items
-    ]
+def _ids(items: Sequence[Decoded], judged: Judged) -> list[str | None]:
+    """The id of each item, that of the first for a repeat, None where it was not accepted."""
+    found = iter(judged.ids())
+    identifiers = [next(found) if isinstance(item, Transaction) else None for item in items]
+    return [None if identifier is None else format_identifier(identifier) for identifier in identifiers]

@@ -12,6 +12,7 @@ from typing import Final
 import httptools
 import msgspec
 
+from app.web import idempotency
 from app.web.answers import Answer, Problem
 from app.web.body import BODY_BYTES_MAX
 from app.web.guard import ANYONE, Caller, Guard, Permission
@@ -37,6 +38,7 @@ class Head(msgspec.Struct, frozen=True):
     query: bytes
     body_bytes: int
     authorization: bytes | None
+    key: bytes | None
     request_id: bytes | None
 
 
@@ -49,7 +51,7 @@ class FastLane:
 
     def __init__(self, guard: Guard, ingest: Ingest, stats: Stats, alive: Answer) -> None:
         def post_transaction(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
-            ingest(body, reply)
+            ingest(body, caller, head.key, reply)
 
         def get_stats(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             try:
@@ -80,8 +82,8 @@ class FastLane:
         if len(raw) > _HEAD_BYTES_MAX:
             return None
         head = self._read(raw)
-        # A head with an id of its own will not come again.
-        if head is None or head.request_id is None:
+        # A head with a key or an id of its own will hardly come again.
+        if head is None or (head.key is None and head.request_id is None):
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
             self._heads[raw] = head
@@ -117,6 +119,7 @@ class FastLane:
             query=url.query or b"",
             body_bytes=reader.body_bytes,
             authorization=reader.authorization,
+            key=reader.key,
             request_id=reader.request_id,
         )
 
@@ -130,6 +133,7 @@ class _HeadReader:
         self.url = b""
         self.body_bytes = 0
         self.authorization: bytes | None = None
+        self.key: bytes | None = None
         self.request_id: bytes | None = None
         self.is_ordinary = True
 
@@ -145,6 +149,9 @@ class _HeadReader:
         elif name == b"x-request-id":
             self.is_ordinary &= self.request_id is None and bool(SANE_REQUEST_ID.fullmatch(value))
             self.request_id = value
+        elif name == idempotency.HEADER:
+            self.is_ordinary &= self.key is None and bool(idempotency.SANE_KEY.fullmatch(value))
+            self.key = value
         elif name == b"authorization":
             self.is_ordinary &= self.authorization is None
             self.authorization = value

@@ -5,11 +5,15 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
+from app.core.idempotency import Key, Route
 from app.core.identifier import format_identifier
 from app.core.transaction import FieldError, Invalid, Malformed, Row, TransactionDecoder
 from app.ledger.commit import Verdict
+from app.ledger.judgement import Judged, Settled
 from app.ledger.ledger import Ledger, Unready
 from app.web.answers import Answer, Code, json_answer, make_answer, problem, unavailable
+from app.web.guard import Caller
+from app.web.idempotency import CONFLICT
 
 Reply = Callable[[Answer], None]
 
@@ -32,6 +36,7 @@ _STORE_FAILED: Final = unavailable(
 _NOT_ACCEPTED: Final = {
     Verdict.LATE: _LATE,
     Verdict.AHEAD: _AHEAD,
+    Verdict.CONFLICT: CONFLICT,
     Verdict.REFUSED: _STORE_REFUSED,
     Verdict.FAILED: _STORE_FAILED,
 }
@@ -47,27 +52,60 @@ class Ingest:
         self._decode = decoder.decode
         self._ledger = ledger
 
-    def __call__(self, body: bytes, reply: Reply) -> None:
+    def __call__(self, body: bytes, caller: Caller, key: bytes | None, reply: Reply) -> None:
         """Take in one transaction; `reply` is called once, now or when it is durable."""
         try:
-            transaction = self._decode(body)
+            transaction = self._decode(body, caller.subject)
         except (Malformed, Invalid) as error:
             reply(word_refusal(error))
-        else:
+            return
+        if key is None:
             self._ledger.submit(transaction, partial(self._done, reply))
+        else:
+            known_by = Key.of(Route.TRANSACTION, caller.subject, key, body)
+            done = partial(self._settled, reply)
+            self._ledger.submit_request((transaction,), _word_stored, done, known_by)
 
     def _done(self, reply: Reply, verdict: Verdict, rows: Sequence[Row]) -> None:
         if verdict is Verdict.ACCEPTED:
-            body = f'{{"id":"{format_identifier(rows[0].id)}"}}'.encode()
+            body = b'{"id":"%b"}' % format_identifier(rows[0].id).encode()
             reply(Answer(_ACCEPTED.status, _ACCEPTED.headers, body, _ACCEPTED.head))
+        elif verdict is Verdict.KEPT:
+            reply(_created(_word_kept(rows[0].id)))
         else:
             reply(self.word_verdict(verdict))
+
+    def _settled(self, reply: Reply, settled: Settled) -> None:
+        if settled.verdict in (Verdict.ACCEPTED, Verdict.REPEATED):
+            reply(_created(settled.answer))
+        elif settled.judged is not None:
+            reply(self.word_verdict(settled.judged.verdicts[0]))
+        else:
+            reply(self.word_verdict(settled.verdict))
 
     def word_verdict(self, verdict: Verdict) -> Answer:
         """The answer to a transaction that was not accepted."""
         if verdict is Verdict.UNREADY:
             return NOT_READY[self._ledger.why_unready() or Unready.OVERLOADED]
         return _NOT_ACCEPTED[verdict]
+
+
+def _word_stored(judged: Judged) -> bytes | None:
+    """The body of the answer to one transaction, where it is to be stored."""
+    match judged.verdicts[0]:
+        case Verdict.ACCEPTED:
+            return b'{"id":"%b"}' % format_identifier(judged.rows[0].id).encode()
+        case Verdict.KEPT:
+            return _word_kept(judged.rows[0].id)
+    return None
+
+
+def _word_kept(identifier: int) -> bytes:
+    return b'{"id":"%b","counted":false}' % format_identifier(identifier).encode()
+
+
+def _created(body: bytes) -> Answer:
+    return json_answer(HTTPStatus.CREATED, body)
 
 
 def word_refusal(error: Malformed | Invalid) -> Answer:

@@ -11,6 +11,7 @@ from app.ledger.ledger import Ledger
 from app.web.answers import Answer, make_answer
 from app.web.body import read_body, read_json
 from app.web.guard import Caller
+from app.web.idempotency import idempotency_key
 from app.web.ingest import Ingest
 
 _CLEARED: Final = make_answer(HTTPStatus.NO_CONTENT)
@@ -25,6 +26,7 @@ class Transactions:
 
     async def post(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer when the transaction is durable and counted, or was refused."""
+        key = idempotency_key(scope)
         body = await read_json(scope, receive)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -33,7 +35,7 @@ class Transactions:
             if not answered.done():
                 answered.set_result(answer)
 
-        self._ingest(body, reply)
+        self._ingest(body, caller, key, reply)
         return await answered
 
     async def delete(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from uvicorn.server import ServerState
 
+from app.core.idempotency import Record
 from app.core.transaction import Row
 from app.main import build_service
 from app.server.serve import server_config
@@ -70,10 +71,10 @@ class SlowStore(MemoryStore):
         super().__init__()
         self._choose = choose
 
-    async def append(self, rows: Sequence[Row]) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
         for _ in range(self._choose.choice((0, 0, 1, 5))):
             await asyncio.sleep(0)
-        await super().append(rows)
+        await super().append(rows, records)
 
 
 def conversation(choose: random.Random) -> tuple[bytes, list[int], list[bytes | None]]:

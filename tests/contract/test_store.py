@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.core.idempotency import Key, Record, Route
 from app.core.money import UNITS_MAX
 from app.core.summary import Summary
 from app.core.transaction import Row, Transaction
@@ -179,3 +180,65 @@ def test_memory_keeps_the_newest_rows_and_no_more() -> None:
         assert sorted(tally.slot_ms for tally in await store.tally(0, 9, 1)) == [2, 3, 4]
 
     asyncio.run(main())
+
+
+def record(number: int, created_ms: int = 0) -> Record:
+    key = Key.of(Route.TRANSACTION, "alice", b"%d" % number, b"content %d" % number)
+    return Record(key, b"answer %d" % number, created_ms)
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_records_are_found_by_their_digests(opener: Opener, tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        records = [record(number) for number in range(100)]
+        await store.append([row(1)], records[:60])
+        await store.append([], records[60:99])
+        wanted = [each.key.digest for each in records[50:]]
+        found = await store.find(wanted)
+        assert found == {each.key.digest: each for each in records[50:99]}
+        assert await store.find([]) == {}
+        await store.clear()
+        assert await store.find(wanted) == found
+
+    with_store(opener, tmp_path, body)
+
+
+def test_records_are_there_after_a_restart_and_expire_oldest_first(tmp_path: Path) -> None:
+    async def write(store: Store) -> None:
+        for number in range(10):
+            await store.append([], [record(number, created_ms=number)])
+
+    async def expire(store: Store) -> None:
+        digests = [record(number).key.digest for number in range(10)]
+        assert len(await store.find(digests)) == 10
+        assert await store.expire(7, records_max=5)
+        assert set(await store.find(digests)) == set(digests[5:])
+        assert not await store.expire(7, records_max=5)
+        assert set(await store.find(digests)) == set(digests[7:])
+        assert not await store.expire(0, records_max=5)
+
+    for body in (write, expire):
+        with_store(lambda path: SQLiteStore(path / "ledger.db"), tmp_path, body)
+
+
+def test_memory_remembers_the_newest_records() -> None:
+    async def body() -> None:
+        store = MemoryStore(records_max=3)
+        await store.append([], [record(number) for number in range(5)])
+        digests = [record(number).key.digest for number in range(5)]
+        assert set(await store.find(digests)) == set(digests[2:])
+
+    asyncio.run(body())
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.binary(max_size=3)), unique=True, max_size=20))
+def test_no_two_callers_or_texts_or_routes_share_a_digest(
+    named: list[tuple[str, bytes]],
+) -> None:
+    digests = {
+        Key.of(route, subject, text, b"").digest
+        for route in Route
+        for subject, text in named
+        if "\0" not in subject
+    }
+    assert len(digests) == len(Route) * sum("\0" not in subject for subject, _ in named)

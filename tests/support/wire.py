@@ -12,6 +12,7 @@ import httptools
 import pytest
 from uvicorn.server import ServerState
 
+from app.core.idempotency import Record
 from app.core.transaction import Row
 from app.main import build_service
 from app.server.serve import server_config
@@ -98,9 +99,9 @@ class GatedStore(MemoryStore):
         super().__init__()
         self.gate = asyncio.Event()
 
-    async def append(self, rows: Sequence[Row]) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
         await self.gate.wait()
-        await super().append(rows)
+        await super().append(rows, records)
 
 
 class Bench:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from app.core.idempotency import Record
 from app.core.identifier import IdentifierSource
 from app.core.summary import Summary
 from app.core.transaction import Row, Transaction
@@ -31,12 +32,12 @@ class TroubledStore(MemoryStore):
         self.gate.set()
         self.trouble: Exception | None = None
 
-    async def append(self, rows: Sequence[Row]) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
         await self.gate.wait()
         if self.trouble is not None:
             raise self.trouble
         self.batches.append(len(rows))
-        await super().append(rows)
+        await super().append(rows, records)
 
     async def clear(self) -> None:
         if self.trouble is not None:
