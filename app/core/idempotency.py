@@ -1,12 +1,20 @@
 """Idempotency: a key names a request, so that sending it once more does nothing once more."""
 
+import zlib
 from enum import Enum
 from hashlib import blake2b
+from typing import Final
 
 import msgspec
 
+# A batch may be answered with megabytes of errors that are much alike, or of ids.
+_PLAIN_BYTES_MAX: Final = 1024
+_PLAIN: Final = b"\0"
+_DEFLATED: Final = b"\1"
+_FAST: Final = 1
+
 # Of 2^64 keys two would share a digest by chance; a caller's own fingerprints only ever meet their own.
-_DIGEST_BYTES = 16
+_DIGEST_BYTES: Final = 16
 
 
 class Route(Enum):
@@ -38,6 +46,19 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """What a key has come to stand for."""
 
     key: Key
-    answer: bytes
-    """Of an item, its id; of a whole request, the body it was answered with."""
+    packed: bytes
+    """The answer as it is kept: a byte that says how, and the rest."""
     created_ms: int
+
+    @classmethod
+    def of(cls, key: Key, answer: bytes, created_ms: int) -> "Record":
+        """Remember an answer: of an item, its id; of a whole request, the body it was answered with."""
+        if len(answer) <= _PLAIN_BYTES_MAX:
+            return cls(key, _PLAIN + answer, created_ms)
+        return cls(key, _DEFLATED + zlib.compress(answer, _FAST), created_ms)
+
+    @property
+    def answer(self) -> bytes:
+        """The answer as it was given."""
+        how, rest = self.packed[:1], self.packed[1:]
+        return zlib.decompress(rest) if how == _DEFLATED else rest

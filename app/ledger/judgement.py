@@ -93,7 +93,7 @@ def judge_keyed(
                 row = Row(identify(bounds.now_ms, 1)[0], transaction)
                 rows.append(row)
                 if key is not None:
-                    records[key.digest] = Record(key, row.id.to_bytes(16), bounds.now_ms)
+                    records[key.digest] = Record.of(key, row.id.to_bytes(16), bounds.now_ms)
         elif record.key == key:
             verdict = Verdict.REPEATED
             earlier[place] = int.from_bytes(record.answer)
@@ -161,7 +161,7 @@ class Request:
         self._settled = Settled(Verdict.ACCEPTED, answer, judged)
         if key is None or not judged.rows:
             return judged.rows, judged.records
-        return judged.rows, [*judged.records, Record(key, answer, self._bounds.now_ms)]
+        return judged.rows, [*judged.records, Record.of(key, answer, self._bounds.now_ms)]
 
     def done(self, verdict: Verdict, rows: Sequence[Row] = ()) -> None:
         """Say what has become of it; nothing of it was kept unless the verdict is ACCEPTED."""

@@ -13,6 +13,7 @@ from app.core.transaction import Row
 
 MEMORY_ROWS_MAX: Final = 100_000
 MEMORY_RECORDS_MAX: Final = 100_000
+_MEMORY_RECORD_BYTES_MAX: Final = 64 * 2**20
 
 
 class Tally(NamedTuple):
@@ -79,6 +80,7 @@ class MemoryStore:
         self._rows: deque[Row] = deque(maxlen=rows_max)
         self._records: dict[bytes, Record] = {}
         self._records_max = records_max
+        self._record_bytes = 0
 
     async def open(self) -> None:
         """Nothing to make ready."""
@@ -88,8 +90,10 @@ class MemoryStore:
         self._rows.extend(rows)
         for record in records:
             self._records[record.key.digest] = record
-            if len(self._records) > self._records_max:
-                del self._records[next(iter(self._records))]
+            self._record_bytes += len(record.packed)
+        while len(self._records) > self._records_max or self._record_bytes > _MEMORY_RECORD_BYTES_MAX:
+            oldest = self._records.pop(next(iter(self._records)))
+            self._record_bytes -= len(oldest.packed)
 
     async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
         """Look them up."""

@@ -64,11 +64,11 @@ _INSERT: Final = """
 """
 
 _REMEMBER: Final = """
-    INSERT INTO idempotency (digest, fingerprint, answer, created_ms) VALUES (?, ?, ?, ?)
+    INSERT INTO idempotency (digest, fingerprint, packed, created_ms) VALUES (?, ?, ?, ?)
 """
 
 _FIND: Final = """
-    SELECT digest, fingerprint, answer, created_ms FROM idempotency
+    SELECT digest, fingerprint, packed, created_ms FROM idempotency
     WHERE digest IN (SELECT unhex(value) FROM json_each(?))
 """
 
@@ -136,8 +136,8 @@ class SQLiteStore:
         def find() -> dict[bytes, Record]:
             found = self._connection.execute(_FIND, (wanted,))
             return {
-                digest: Record(Key(digest, fingerprint), answer, created_ms)
-                for digest, fingerprint, answer, created_ms in found
+                digest: Record(Key(digest, fingerprint), packed, created_ms)
+                for digest, fingerprint, packed, created_ms in found
             }
 
         return await self._worker.run(lambda: self._guard(find))
@@ -312,7 +312,7 @@ class SQLiteStore:
 
 
 def _record_columns(record: Record) -> tuple[bytes, bytes, bytes, int]:
-    return record.key.digest, record.key.fingerprint, record.answer, record.created_ms
+    return record.key.digest, record.key.fingerprint, record.packed, record.created_ms
 
 
 def _make_directory(directory: Path) -> None:

@@ -162,6 +162,13 @@ def test_a_key_covers_its_whole_batch(service: ServiceThread) -> None:
     assert counts(post_batch(service, items)) == (0, 0, 3, 1)
 
 
+def test_an_answer_of_a_megabyte_is_remembered_to_the_last_byte(service: ServiceThread) -> None:
+    items = [item(), *(item(amount="x", currency=f"{number}") for number in range(5000))]
+    first = post_batch(service, items, "a", "?ids=true")
+    assert len(first.content) > 2**20
+    assert post_batch(service, items, "a", "?ids=true").content == first.content
+
+
 def test_a_batch_of_which_nothing_was_accepted_burns_no_key(service: ServiceThread) -> None:
     assert counts(post_batch(service, [item(timestamp=1)], "a")) == (0, 0, 1, 0)
     assert post_batch(service, [item(), item(amount=-1)], "a", "?atomic=true").status_code == 422

@@ -1,6 +1,7 @@
 """One suite over every store: what the ledger may rely on."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -184,7 +185,7 @@ def test_memory_keeps_the_newest_rows_and_no_more() -> None:
 
 def record(number: int, created_ms: int = 0) -> Record:
     key = Key.of(Route.TRANSACTION, "alice", b"%d" % number, b"content %d" % number)
-    return Record(key, b"answer %d" % number, created_ms)
+    return Record.of(key, b"answer %d" % number * (1 + number % 2 * 500), created_ms)
 
 
 @pytest.mark.parametrize("opener", STORES)
@@ -219,6 +220,20 @@ def test_records_are_there_after_a_restart_and_expire_oldest_first(tmp_path: Pat
 
     for body in (write, expire):
         with_store(lambda path: SQLiteStore(path / "ledger.db"), tmp_path, body)
+
+
+def test_memory_bounds_what_it_remembers_by_its_size_too() -> None:
+    async def body() -> None:
+        store = MemoryStore()
+        noise = random.Random(1).randbytes(2**20)
+        records = [Record.of(record(number).key, noise, 0) for number in range(100)]
+        for each in records:
+            await store.append([], [each])
+        found = await store.find([each.key.digest for each in records])
+        assert 60 < len(found) < 64
+        assert found[records[-1].key.digest].answer == noise
+
+    asyncio.run(body())
 
 
 def test_memory_remembers_the_newest_records() -> None:
