@@ -3,10 +3,10 @@ FROM python:3.13-slim AS base
 FROM base AS build
 # For strip: two of the wheels carry 16 MB of debugging symbols.
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils
-COPY requirements.txt .
+COPY requirements-serve.lock .
 # Wheels only, so that a package without one fails here and not for want of a compiler.
-RUN sed '/^# --- development/,$d' requirements.txt >serve.txt \
-    && pip install --no-cache-dir --no-compile --only-binary=:all: --prefix=/install --requirement serve.txt
+RUN pip install --no-cache-dir --no-compile --only-binary=:all: --require-hashes --prefix=/install \
+    --requirement requirements-serve.lock
 # Of apsw the service uses its extension module; the other 6 MB are SQLite's tools and apsw's own.
 # Nor does a start need the packages' commands, stubs and sources of compiled modules.
 RUN rm -r /install/bin \
@@ -17,9 +17,8 @@ RUN rm -r /install/bin \
 # The load of `docker compose --profile load up`, no part of the service's image.
 FROM base AS load
 WORKDIR /srv/millrace
-COPY requirements.txt .
-RUN grep '^locust==' requirements.txt >load.txt \
-    && pip install --no-cache-dir --only-binary=:all: --requirement load.txt
+COPY requirements-load.lock .
+RUN pip install --no-cache-dir --only-binary=:all: --require-hashes --requirement requirements-load.lock
 COPY --chmod=755 loadtest loadtest
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1

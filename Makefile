@@ -2,12 +2,23 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# One version of each package for every Python and machine, with the hashes of all its files.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-header $(LOCK)
+
+# How much of each kind, instead of the little that `make test` has time for.
+TORTURE := MILLRACE_KILL_ROUNDS=20 MILLRACE_FRAMING_CASES=50000 MILLRACE_LANES_CASES=40000 \
+	MILLRACE_KILL_POINTS=200 MILLRACE_FAULTS=50 MILLRACE_SLOW_CLIENTS=1 MILLRACE_OVERLOAD=1 \
+	MILLRACE_MODEL_RUNS=2000 MILLRACE_DRAINS=20 \
+	MILLRACE_FUZZ_BYTES=100000 MILLRACE_FUZZ_BODIES=100000 MILLRACE_FUZZ_REQUESTS=1000
+
 LOCUST_HOST       ?= http://127.0.0.1:8000
 LOCUST_USERS      ?= 50
 LOCUST_SPAWN_RATE ?= 25
 LOCUST_RUN_TIME   ?= 60s
 
-.PHONY: run test lint format benchmark report load clean
+.PHONY: run test torture lint format benchmark report load lock audit clean
 
 ## run: serve on http://127.0.0.1:8000 (settings come from the environment)
 run: $(VENV)/installed
@@ -16,6 +27,10 @@ run: $(VENV)/installed
 ## test: everything, in under three minutes
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+## torture: everything once more, with far more of what is random, in about TORTURE_MINUTES
+torture: $(VENV)/installed
+	$(TORTURE) $(BIN)/python -m pytest
 
 ## lint: formatting, style and types
 lint: $(VENV)/installed
@@ -41,13 +56,24 @@ load: $(VENV)/installed
 	$(BIN)/locust --headless --locustfile loadtest/locustfile.py --host $(LOCUST_HOST) \
 		--users $(LOCUST_USERS) --spawn-rate $(LOCUST_SPAWN_RATE) --run-time $(LOCUST_RUN_TIME)
 
+## lock: write the locks anew after a change of requirements.txt (LOCK=--upgrade for newer versions within it)
+lock:
+	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(INSTALL) "$$(grep --only-matching '^uv==[0-9.]*' requirements.txt)"; }
+	$(COMPILE) requirements.txt --output-file requirements.lock
+	sed '/^# --- development/,$$d' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-serve.lock
+	grep '^locust==' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-load.lock
+
+## audit: known vulnerabilities of what is locked
+audit: $(VENV)/installed
+	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+
 ## clean: forget the environment and every cache, but no data
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# Installed once, and again only when the requirements change.
-$(VENV)/installed: requirements.txt
+# Installed once, and again only when the lock changes.
+$(VENV)/installed: requirements.lock
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Millrace needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(INSTALL) --require-hashes --requirement requirements.lock
 	touch $@

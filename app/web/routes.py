@@ -1,7 +1,6 @@
 """The doors: path, method, handler, and what its caller must be permitted."""
 
 from collections.abc import Mapping
-from functools import partial
 
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
@@ -9,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 from app.web.batch import Batch
 from app.web.guard import Guard, Permission
 from app.web.health import Health
+from app.web.openapi import OpenAPI
 from app.web.resource import Entry, Resource, not_found
 from app.web.stats import Stats
 from app.web.transactions import Transactions
@@ -18,25 +18,24 @@ def build_router(
     guard: Guard, transactions: Transactions, batch: Batch, stats: Stats, health: Health
 ) -> "Doors":
     """The ASGI application: every path there is."""
-    resource = partial(Resource, guard)
-    statistics = resource({"GET": Entry(stats.get, Permission.STATS)})
-    alive = resource({"GET": Entry(health.live, None)})
-    return Doors(
+    statistics = {"GET": Entry(stats.get, Permission.STATS)}
+    alive = {"GET": Entry(health.live, None)}
+    described = OpenAPI(
         {
-            "/transactions": resource(
-                {
-                    "POST": Entry(transactions.post, Permission.WRITE),
-                    "DELETE": Entry(transactions.delete, Permission.DELETE),
-                }
-            ),
-            "/transactions/batch": resource({"POST": Entry(batch.post, Permission.WRITE)}),
+            "/transactions": {
+                "POST": Entry(transactions.post, Permission.WRITE),
+                "DELETE": Entry(transactions.delete, Permission.DELETE),
+            },
+            "/transactions/batch": {"POST": Entry(batch.post, Permission.WRITE)},
             "/stats": statistics,
             "/statistics": statistics,
             "/health": alive,
             "/livez": alive,
-            "/readyz": resource({"GET": Entry(health.ready, None)}),
-        }
+            "/readyz": {"GET": Entry(health.ready, None)},
+        },
+        is_open=guard.everyone is not None,
     )
+    return Doors({path: Resource(guard, entries) for path, entries in described.doors.items()})
 
 
 class Doors(Router):

@@ -1,0 +1,85 @@
+"""Every error a client can be answered: its code, its status, and what it means.
+
+One line an error. Whoever adds a Code adds its line here, and names it in `openapi.py` where it occurs.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from app.web.answers import Code
+
+
+class Meaning(NamedTuple):
+    """What stands behind a code."""
+
+    status: HTTPStatus
+    text: str
+
+
+MALFORMED_IDEMPOTENCY_KEY: Final = "malformed_idempotency_key"
+IDEMPOTENCY_CONFLICT: Final = "idempotency_conflict"
+UNAUTHORIZED: Final = "unauthorized"
+FORBIDDEN: Final = "forbidden"
+RATE_LIMITED: Final = "rate_limited"
+REQUEST_TIMEOUT: Final = "request_timeout"
+HEADERS_TOO_LARGE: Final = "headers_too_large"
+
+CATALOGUE: Final[Mapping[str, Meaning]] = {
+    Code.MALFORMED_REQUEST: Meaning(HTTPStatus.BAD_REQUEST, "The bytes are no valid HTTP request."),
+    Code.MALFORMED_BODY: Meaning(
+        HTTPStatus.BAD_REQUEST, "The body is not JSON, not UTF-8, or not of the right kind at its top."
+    ),
+    MALFORMED_IDEMPOTENCY_KEY: Meaning(
+        HTTPStatus.BAD_REQUEST, "The idempotency key is not 1 to 255 visible ASCII characters."
+    ),
+    UNAUTHORIZED: Meaning(HTTPStatus.UNAUTHORIZED, "There is no valid token."),
+    FORBIDDEN: Meaning(HTTPStatus.FORBIDDEN, "The token lacks the scope."),
+    Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "There is nothing at this path."),
+    Code.METHOD_NOT_ALLOWED: Meaning(
+        HTTPStatus.METHOD_NOT_ALLOWED, "This path does not have that method; `Allow` lists those it has."
+    ),
+    REQUEST_TIMEOUT: Meaning(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive whole in time."),
+    IDEMPOTENCY_CONFLICT: Meaning(
+        HTTPStatus.CONFLICT, "The same idempotency key was used with another body."
+    ),
+    Code.BODY_TOO_LARGE: Meaning(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is over its limit; the connection closes."
+    ),
+    Code.TOO_MANY_ITEMS: Meaning(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The batch has more items than one may have."
+    ),
+    Code.UNSUPPORTED_MEDIA_TYPE: Meaning(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is declared to be something else, or compressed."
+    ),
+    Code.INVALID_FIELD: Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "A field is missing or wrong; `errors` names each one."
+    ),
+    Code.INVALID_PARAMETER: Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "A query parameter is wrong, unknown or given twice; `errors` names each one.",
+    ),
+    Code.TIMESTAMP_AHEAD: Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "The timestamp lies too far ahead of the server's clock."
+    ),
+    RATE_LIMITED: Meaning(HTTPStatus.TOO_MANY_REQUESTS, "The caller sends more than its rate."),
+    HEADERS_TOO_LARGE: Meaning(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are over their limit."
+    ),
+    Code.INTERNAL_ERROR: Meaning(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "An error of the service; its log has the request id."
+    ),
+    Code.NOT_READY: Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE, "Not now: overloaded, starting, shutting down, or the like."
+    ),
+    Code.STORE_REFUSED: Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE, "The store takes nothing now; nothing of the request was kept."
+    ),
+    Code.STORE_FAILED: Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The store has failed; whether the request was kept is not known.",
+    ),
+}
+
+RETRIABLE: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""Statuses that come with `Retry-After`."""

@@ -1,0 +1,217 @@
+"""What each method of each path does, takes and answers, as the description of the service shows it.
+
+Whoever adds a door to `routes.py` adds its operation here, its bodies to `schemas.py`, and codes of its
+own to `catalogue.py`. What may befall any request, and any caller, need not be said again.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from app.core.transaction import BATCH_ITEMS_MAX
+from app.web import catalogue
+from app.web.answers import Code
+
+Schema = dict[str, Any]
+"""A part of the document: an object of OpenAPI, or a JSON Schema."""
+
+REFERENCE: Final = "#/components/schemas/{name}"
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+
+ANYTIME: Final = (
+    Code.MALFORMED_REQUEST,
+    catalogue.REQUEST_TIMEOUT,
+    catalogue.HEADERS_TOO_LARGE,
+    Code.INTERNAL_ERROR,
+)
+OF_THE_CALLER: Final = (catalogue.UNAUTHORIZED, catalogue.FORBIDDEN, catalogue.RATE_LIMITED)
+_OF_THE_BODY: Final = (Code.MALFORMED_BODY, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE)
+_OF_THE_KEY: Final = (catalogue.MALFORMED_IDEMPOTENCY_KEY, catalogue.IDEMPOTENCY_CONFLICT)
+_OF_THE_STORE: Final = (Code.NOT_READY, Code.STORE_REFUSED, Code.STORE_FAILED)
+
+
+class Success(msgspec.Struct, frozen=True):
+    """One way in which a request can succeed."""
+
+    status: HTTPStatus
+    text: str
+    body: str | None = None
+    """The name of its schema."""
+    headers: tuple[str, ...] = ()
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one method of one path does."""
+
+    name: str
+    tag: str
+    summary: str
+    text: str = ""
+    parameters: tuple[str, ...] = ()
+    body: Mapping[str, Schema] = {}
+    successes: tuple[Success, ...]
+    failures: tuple[str, ...] = ()
+
+
+def schema(name: str) -> Schema:
+    """A reference to one of the schemas."""
+    return {"$ref": REFERENCE.format(name=name)}
+
+
+_STATISTICS: Final = Operation(
+    name="statistics",
+    tag="Statistics",
+    summary="Exact figures over the window",
+    text="Counts every transaction with `as_of - window <= timestamp`, to the millisecond, in constant "
+    "time. A parameter that is unknown or given twice is refused.",
+    parameters=("window", "currency"),
+    successes=(Success(HTTPStatus.OK, "The figures.", "Statistics"),),
+    failures=(Code.INVALID_PARAMETER, Code.NOT_READY),
+)
+_ALIVE: Final = Operation(
+    name="alive",
+    tag="Operation",
+    summary="Whether the process turns",
+    successes=(Success(HTTPStatus.OK, "It does.", "Alive"),),
+)
+
+OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
+    ("/transactions", "POST"): Operation(
+        name="postTransaction",
+        tag="Transactions",
+        summary="Take one transaction in",
+        text="Answered when it is durable, and counted in every later answer of statistics.",
+        parameters=("Idempotency-Key",),
+        body={JSON: schema("Transaction")},
+        successes=(
+            Success(HTTPStatus.CREATED, "Durable and counted.", "Accepted"),
+            Success(HTTPStatus.NO_CONTENT, "Older than the window: neither kept nor counted."),
+        ),
+        failures=(
+            *_OF_THE_BODY,
+            *_OF_THE_KEY,
+            Code.INVALID_FIELD,
+            Code.TIMESTAMP_AHEAD,
+            *_OF_THE_STORE,
+        ),
+    ),
+    ("/transactions", "DELETE"): Operation(
+        name="deleteTransactions",
+        tag="Transactions",
+        summary="Clear all transactions and the statistics",
+        text="What was acknowledged before it never returns; what is acknowledged after it stays.",
+        successes=(Success(HTTPStatus.NO_CONTENT, "Durably cleared."),),
+        failures=(Code.BODY_TOO_LARGE, *_OF_THE_STORE),
+    ),
+    ("/transactions/batch", "POST"): Operation(
+        name="postBatch",
+        tag="Transactions",
+        summary="Take many transactions in, with one commit for all",
+        text=f"At most {BATCH_ITEMS_MAX} items and 8 MiB. Items that are wrong do not sink the others.",
+        parameters=("Idempotency-Key", "atomic", "ids"),
+        body={
+            JSON: {"type": "array", "items": schema("BatchItem"), "maxItems": BATCH_ITEMS_MAX},
+            NDJSON: {"type": "string", "description": "A JSON object a line; empty lines are no items."},
+        },
+        successes=(Success(HTTPStatus.OK, "A verdict for each; durable and counted.", "BatchResult"),),
+        failures=(
+            *_OF_THE_BODY,
+            *_OF_THE_KEY,
+            Code.TOO_MANY_ITEMS,
+            Code.INVALID_FIELD,
+            Code.INVALID_PARAMETER,
+            *_OF_THE_STORE,
+        ),
+    ),
+    ("/stats", "GET"): _STATISTICS,
+    ("/statistics", "GET"): msgspec.structs.replace(_STATISTICS, name="statisticsByTheirLongName"),
+    ("/health", "GET"): msgspec.structs.replace(_ALIVE, name="health"),
+    ("/livez", "GET"): _ALIVE,
+    ("/readyz", "GET"): Operation(
+        name="ready",
+        tag="Operation",
+        summary="Whether a transaction would be accepted now",
+        successes=(Success(HTTPStatus.OK, "It would.", "Alive"),),
+        failures=(Code.NOT_READY,),
+    ),
+    ("/openapi.json", "GET"): Operation(
+        name="description",
+        tag="Operation",
+        summary="This document",
+        parameters=("If-None-Match",),
+        successes=(
+            Success(HTTPStatus.OK, "The document.", "Document", ("ETag",)),
+            Success(HTTPStatus.NOT_MODIFIED, "It is still the one of that tag.", None, ("ETag",)),
+        ),
+    ),
+}
+
+PARAMETERS: Final[Mapping[str, Schema]] = {
+    "Idempotency-Key": {
+        "in": "header",
+        "description": "Makes a retry safe: the same key with the same body has the first answer again, "
+        "and is counted once. Kept for 24 hours or more; a refused or late request burns none.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    },
+    "X-Request-ID": {
+        "in": "header",
+        "description": "An id of the caller's own, 1 to 64 visible ASCII characters, echoed on the "
+        "answer. Anything else is ignored.",
+        "schema": {"type": "string", "examples": ["my-id"]},
+    },
+    "If-None-Match": {
+        "in": "header",
+        "description": "The `ETag` of an earlier answer.",
+        "schema": {"type": "string"},
+    },
+    "window": {
+        "in": "query",
+        "description": "The part of the window that is asked for, up to the whole: a span in `ms`, `s`, "
+        "`m` or `h`, without a unit in seconds.",
+        "schema": {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,3})?(ms|s|m|h)?$"},
+        "examples": {"ms": {"value": "250ms"}, "s": {"value": "10s"}, "seconds": {"value": "30"}},
+    },
+    "currency": {
+        "in": "query",
+        "description": "The one currency that is asked for.",
+        "schema": {"type": "string", "pattern": "^[A-Z0-9]{2,12}$", "examples": ["EUR"]},
+    },
+    "atomic": {
+        "in": "query",
+        "description": "Whether one wrong item makes it 422 and keeps nothing. To be late is not wrong.",
+        "schema": {"type": "boolean", "default": False},
+    },
+    "ids": {
+        "in": "query",
+        "description": "Whether the answer has the ids of what was accepted.",
+        "schema": {"type": "boolean", "default": False},
+    },
+}
+
+HEADERS: Final[Mapping[str, Schema]] = {
+    "X-Request-ID": {
+        "description": "The caller's id, else one made here: it is in the log, too.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[!-~]{1,64}$"},
+    },
+    "Retry-After": {
+        "description": "Seconds after which to try again.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "WWW-Authenticate": {
+        "description": "What is missing (RFC 6750).",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Allow": {
+        "description": "The methods that the path has.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "ETag": {"required": True, "schema": {"type": "string", "pattern": '^"[0-9a-f]+"$'}},
+}

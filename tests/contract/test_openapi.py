@@ -1,0 +1,384 @@
+"""The description of the service against the service: its doors, its codes, its real answers."""
+
+import copy
+import json
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import httpx
+import jsonschema_rs
+import openapi_spec_validator
+import pytest
+from starlette.routing import Route, Router
+
+from app import VERSION
+from app.main import build_service
+from app.settings import Settings, Switch
+from app.store.base import MemoryStore, StoreFailed, StoreRefused, Tally
+from app.web.answers import Answer, Code
+from app.web.catalogue import CATALOGUE
+from app.web.guard import Permission
+from app.web.openapi import describe
+from app.web.operations import OPERATIONS, PARAMETERS
+from app.web.resource import Entry
+from tests.contract.test_http import LANES, NOW_MS, WINDOW_MS
+from tests.support.thread import Clock, ServiceThread, serve
+
+Json = dict[str, Any]
+
+# Described as the contract has them, while the parts that answer them are being built.
+PENDING = {
+    "malformed_idempotency_key",
+    "idempotency_conflict",
+    "unauthorized",
+    "forbidden",
+    "rate_limited",
+    "request_timeout",
+    "headers_too_large",
+}
+WHOLE: Json = {"amount": 1, "timestamp": NOW_MS}
+EARLIER_MS = NOW_MS - 3_600_000
+EARLIER: Json = {"amount": 1, "timestamp": EARLIER_MS}
+TEXT = (("content-type", "text/plain"),)
+LINES = (("content-type", "application/x-ndjson"),)
+
+
+class Mood(Enum):
+    """What is the matter with the store."""
+
+    WELL = auto()
+    REFUSES = auto()
+    FAILS = auto()
+    CANNOT_READ = auto()
+
+
+class Case(NamedTuple):
+    """A request, and the status it is to have."""
+
+    method: str
+    path: str
+    status: int
+    query: str = ""
+    body: object = None
+    headers: tuple[tuple[str, str], ...] = ()
+    mood: Mood = Mood.WELL
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}{self.query} {self.status} {self.mood.name.lower()}"
+
+
+POST = "POST", "/transactions"
+BATCH = "POST", "/transactions/batch"
+DELETE = "DELETE", "/transactions"
+CASES = [
+    Case(*POST, 201, body=WHOLE),
+    Case(*POST, 204, body={**WHOLE, "timestamp": NOW_MS - WINDOW_MS - 1}),
+    Case(*POST, 400, body=[]),
+    Case(*POST, 413, body="x" * 65_537),
+    Case(*POST, 415, body=WHOLE, headers=TEXT),
+    Case(*POST, 422, body={"amount": "x"}),
+    Case(*POST, 422, body={**WHOLE, "timestamp": NOW_MS + 1001}),
+    Case(*POST, 503, body=WHOLE, mood=Mood.REFUSES),
+    Case(*POST, 503, body=WHOLE, mood=Mood.FAILS),
+    Case(*POST, 503, body=EARLIER, mood=Mood.CANNOT_READ),
+    Case(*BATCH, 200, body=[WHOLE, {**WHOLE, "timestamp": 1}, {"amount": 1}, 7]),
+    Case(*BATCH, 200, "?ids=true&atomic=false", body=[WHOLE, {}]),
+    Case(*BATCH, 200, body=WHOLE, headers=LINES),
+    Case(*BATCH, 400, body={}),
+    Case(*BATCH, 413, body=[0] * 10_001),
+    Case(*BATCH, 413, body=" " * (8 * 2**20 + 1)),
+    Case(*BATCH, 415, body=[], headers=TEXT),
+    Case(*BATCH, 422, "?atomic=true", body=[{}]),
+    Case(*BATCH, 422, "?atomic=perhaps", body=[]),
+    Case(*BATCH, 503, body=[WHOLE], mood=Mood.REFUSES),
+    Case(*BATCH, 503, body=[WHOLE], mood=Mood.FAILS),
+    Case(*BATCH, 503, body=[EARLIER], mood=Mood.CANNOT_READ),
+    Case(*DELETE, 204),
+    Case(*DELETE, 413, body="x" * 65_537),
+    Case(*DELETE, 503, mood=Mood.REFUSES),
+    Case(*DELETE, 503, mood=Mood.FAILS),
+    Case(*DELETE, 503, mood=Mood.CANNOT_READ),
+    *(
+        case
+        for path in ("/stats", "/statistics")
+        for case in (
+            Case("GET", path, 200),
+            Case("GET", path, 200, "?window=250ms&currency=EUR"),
+            Case("GET", path, 422, "?window=2h"),
+            Case("GET", path, 503, mood=Mood.CANNOT_READ),
+        )
+    ),
+    Case("GET", "/health", 200),
+    Case("GET", "/livez", 200),
+    Case("GET", "/readyz", 200),
+    Case("GET", "/readyz", 503, mood=Mood.CANNOT_READ),
+    Case("GET", "/openapi.json", 200),
+    Case("GET", "/openapi.json", 304, headers=(("if-none-match", "*"),)),
+]
+CASES += [case._replace(method="HEAD") for case in CASES if case.method == "GET"]
+
+# Whatever the request: bytes that are no HTTP, and errors nobody foresaw.
+ANYWHERE = {400, 500}
+
+
+class MoodyStore(MemoryStore):
+    """Keeps rows as its mood has it, once it is open."""
+
+    def __init__(self, mood: Mood) -> None:
+        super().__init__()
+        self._mood = mood
+        self._is_open = False
+
+    async def append(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        self._decide()
+        await super().append(*arguments, **options)
+
+    async def clear(self) -> None:
+        self._decide()
+        await super().clear()
+
+    async def tally(self, *arguments: Any, **options: Any) -> Sequence[Tally]:  # noqa: ANN401
+        if self._mood is Mood.CANNOT_READ and self._is_open:
+            raise StoreRefused("locked")
+        self._is_open = True
+        return await super().tally(*arguments, **options)
+
+    def _decide(self) -> None:
+        if self._mood is Mood.REFUSES:
+            raise StoreRefused("full")
+        if self._mood is Mood.FAILS:
+            raise StoreFailed("broken")
+
+
+@pytest.fixture(scope="module", params=LANES)
+def lane(request: pytest.FixtureRequest) -> Switch:
+    return cast(Switch, request.param)
+
+
+@pytest.fixture(scope="module")
+def services(lane: Switch) -> Iterator[Mapping[Mood, ServiceThread]]:
+    """One in every mood, and showing it."""
+    settings = Settings(database_url="memory://", fast_lane=lane)
+    with ExitStack() as stack:
+        running = {}
+        for mood in Mood:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("app.main._build_store", lambda _, mood=mood: MoodyStore(mood))
+                running[mood] = stack.enter_context(serve(settings, Clock(NOW_MS)))
+        running[Mood.CANNOT_READ].clock.now_ms = EARLIER_MS
+        running[Mood.CANNOT_READ].client.get("/stats")
+        yield running
+
+
+@pytest.fixture
+def running(services: Mapping[Mood, ServiceThread]) -> ServiceThread:
+    """The one that is well."""
+    return services[Mood.WELL]
+
+
+@pytest.fixture(scope="module")
+def document() -> Json:
+    """As it is served."""
+    with serve(Settings(database_url="memory://"), Clock(NOW_MS)) as service:
+        answer = service.client.get("/openapi.json")
+    return cast(Json, answer.json())
+
+
+def operations(document: Json) -> dict[tuple[str, str], Json]:
+    return {
+        (path, method.upper()): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def codes(response: Json) -> set[str]:
+    """The codes that a described answer may have; none where it is no error."""
+    problem = response.get("content", {}).get("application/problem+json")
+    return set(problem["schema"]["properties"]["code"]["enum"]) if problem else set()
+
+
+def strict(document: Json) -> Json:
+    """The schemas, with nothing in an object that they do not name."""
+    components: Json = copy.deepcopy(document["components"])
+    for schema in components["schemas"].values():
+        if "properties" in schema:
+            schema["additionalProperties"] = False
+    return components
+
+
+def assert_described(document: Json, answer: httpx.Response, method: str, path: str) -> None:
+    """Whether status, headers and body are as the operation says, with nothing more."""
+    responses = operations(document)[path, method]["responses"]
+    assert str(answer.status_code) in responses, answer.text
+    response = responses[str(answer.status_code)]
+    for name, header in response.get("headers", {}).items():
+        told = document["components"]["headers"][header["$ref"].rpartition("/")[2]]
+        assert name in answer.headers or not told["required"], name
+        value = answer.headers.get(name)
+        typed = int(value) if told["schema"]["type"] == "integer" else value
+        jsonschema_rs.validate(told["schema"], typed)
+    if not answer.content:
+        assert "content" not in response or method == "HEAD"
+        return
+    schema = response["content"][answer.headers["content-type"]]["schema"]
+    jsonschema_rs.validate({**schema, "components": strict(document)}, answer.json())
+
+
+def send(service: ServiceThread, case: Case) -> httpx.Response:
+    body = case.body
+    content = body if body is None or isinstance(body, str) else json.dumps(body)
+    return service.client.request(
+        case.method, f"{case.path}{case.query}", content=content, headers=dict(case.headers)
+    )
+
+
+def test_the_document_is_openapi(document: Json) -> None:
+    openapi_spec_validator.validate(document)
+    assert document["openapi"].startswith("3.1.")
+
+
+def test_every_door_is_described_and_no_other(document: Json, running: ServiceThread) -> None:
+    service = build_service(Settings(database_url="memory://"), pytest.fail)
+    doors = set()
+    for route in cast(Router, service.application).routes:
+        path = cast(Route, route).path
+        refusal = running.client.request("TRACE", path)
+        assert refusal.status_code == 405
+        doors |= {(path, method) for method in refusal.headers["allow"].split(", ")}
+    assert set(operations(document)) == doors
+    assert set(OPERATIONS) == {(path, method) for path, method in doors if method != "HEAD"}
+
+
+def test_every_code_is_described_where_it_occurs(document: Json) -> None:
+    assert {code.value for code in Code} <= set(CATALOGUE)
+    assert set(CATALOGUE) - {code.value for code in Code} <= PENDING
+    described = [
+        *(operation["responses"].items() for operation in operations(document).values()),
+        [(405, document["components"]["responses"]["MethodNotAllowed"])],
+        [(404, document["components"]["responses"]["NotFound"])],
+    ]
+    occurring = set()
+    for responses in described:
+        for status, response in responses:
+            assert all(CATALOGUE[code].status == int(status) for code in codes(response))
+            occurring |= codes(response)
+    assert occurring == set(CATALOGUE)
+
+
+def test_every_parameter_described_is_one_of_an_operation(document: Json) -> None:
+    used = {
+        parameter["$ref"].rpartition("/")[2]
+        for operation in operations(document).values()
+        for parameter in operation["parameters"]
+    }
+    assert used == set(PARAMETERS)
+
+
+def test_every_status_is_produced_below(document: Json) -> None:
+    described = {
+        (method, path, int(status))
+        for (path, method), operation in operations(document).items()
+        for status, response in operation["responses"].items()
+        if not codes(response) or codes(response) - PENDING
+        if method != "HEAD"
+    }
+    described |= {("HEAD", path, status) for method, path, status in described if method == "GET"}
+    produced = {(case.method, case.path, case.status) for case in CASES}
+    assert produced <= described
+    assert {entry for entry in described - produced if entry[2] not in ANYWHERE} == set()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_answers_are_as_described(
+    case: Case, document: Json, services: Mapping[Mood, ServiceThread]
+) -> None:
+    answer = send(services[case.mood], case)
+    assert answer.status_code == case.status, answer.text
+    assert_described(document, answer, case.method, case.path)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in OPERATIONS])
+def test_bytes_that_are_no_http_are_answered_as_described(
+    path: str, document: Json, running: ServiceThread
+) -> None:
+    method = next(method for each, method in OPERATIONS if each == path)
+    with socket.create_connection(running.address, timeout=30) as connection:
+        connection.sendall(f"{method} {path} HTTP/1.1\r\nhost: x\r\nbroken\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: connection.recv(65_536), b"")).partition(b"\r\n\r\n")
+    line, *fields = head.decode().split("\r\n")
+    headers = dict(cast(tuple[str, str], tuple(field.split(": ", 1))) for field in fields)
+    answer = httpx.Response(int(line.split()[1]), headers=headers, content=body)
+    assert answer.status_code == 400
+    assert_described(document, answer, method, path)
+
+
+def test_an_error_nobody_foresaw_is_answered_as_described(
+    document: Json, running: ServiceThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running.ledger, "read", None)
+    answer = running.client.get("/stats?window=7ms")
+    assert answer.status_code == 500
+    assert_described(document, answer, "GET", "/stats")
+
+
+def test_a_path_and_a_method_that_there_is_not_are_answered_as_described(
+    document: Json, running: ServiceThread
+) -> None:
+    for name, answer in (
+        ("NotFound", running.client.get("/nope")),
+        ("MethodNotAllowed", running.client.put("/stats")),
+    ):
+        response = document["components"]["responses"][name]
+        schema = response["content"][answer.headers["content-type"]]["schema"]
+        jsonschema_rs.validate({**schema, "components": strict(document)}, answer.json())
+        assert all(header in answer.headers for header in response["headers"])
+
+
+def test_every_example_of_a_field_is_taken(document: Json, running: ServiceThread) -> None:
+    fields = document["components"]["schemas"]["Transaction"]["properties"]
+    examples = [(name, example) for name, field in fields.items() for example in field["examples"]]
+    assert {name for name, _ in examples} == {"amount", "timestamp", "currency", "user_id"}
+    for name, example in examples:
+        answer = running.client.post("/transactions", json={**WHOLE, name: example})
+        assert answer.status_code == 201, (name, example, answer.text)
+
+
+def test_who_has_the_document_is_not_sent_it_again(running: ServiceThread) -> None:
+    answer = running.client.get("/openapi.json")
+    tag = answer.headers["etag"]
+    for known in (tag, f'W/{tag}, "other"', f'"other",{tag}', "*"):
+        again = running.client.get("/openapi.json", headers={"if-none-match": known})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    other = running.client.get("/openapi.json", headers={"if-none-match": '"other"'})
+    assert (other.status_code, other.content) == (200, answer.content)
+
+
+@pytest.mark.parametrize(
+    ("permission", "is_open", "security"),
+    [
+        (Permission.WRITE, False, [{"bearer": ["transactions:write"]}]),
+        (Permission.WRITE, True, [{"bearer": ["transactions:write"]}, {}]),
+        (None, False, []),
+    ],
+)
+def test_a_token_is_asked_for_where_the_door_asks_for_one(
+    permission: Permission | None, is_open: bool, security: list[Json]
+) -> None:
+    async def handle(*_: object) -> Answer:
+        raise NotImplementedError
+
+    doors = {"/transactions": {"POST": Entry(handle, permission)}}
+    operation = describe(doors, is_open=is_open)["paths"]["/transactions"]["post"]
+    assert operation["security"] == security
+    assert ("401" in operation["responses"]) is (permission is not None)
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["version"] == VERSION
