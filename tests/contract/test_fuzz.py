@@ -1,0 +1,338 @@
+"""Any bytes at all, on both lanes: an answer that is described, or a close; never an error of ours.
+
+Cases follow from a seed, which is printed where one fails: MILLRACE_FUZZ_SEED repeats it.
+"""
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+from uvicorn.server import ServerState
+
+from app.main import build_service
+from app.server.serve import server_config
+from app.settings import Settings, Switch
+from app.web.body import BODY_BYTES_MAX
+from app.web.catalogue import CATALOGUE
+from app.web.protocol import Protocol
+from app.web.schemas import ProblemDetails
+from tests.contract.test_framing import CLOSING, ORDINARY, TURNS_MAX, pieces
+from tests.support.thread import Clock
+from tests.support.wire import NOW_MS, WHOLE, Answers, Wire, get, post
+
+BYTES_CASES = int(os.environ.get("MILLRACE_FUZZ_BYTES", "1500"))
+BODIES_CASES = int(os.environ.get("MILLRACE_FUZZ_BODIES", "3000"))
+SEED = int(os.environ.get("MILLRACE_FUZZ_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+
+Connect = Callable[[], Protocol]
+
+BATCH = b"[%b,%b,7]" % (WHOLE, WHOLE)
+SEEDS = [
+    *(raw for raw, _ in ORDINARY + CLOSING),
+    post(BATCH).replace(b"/transactions", b"/transactions/batch?ids=true"),
+    post(WHOLE + b"\n" + WHOLE, b"content-type: application/x-ndjson").replace(b"ns ", b"ns/batch "),
+    get(b"/openapi.json").replace(b"host", b'if-none-match: "x"\r\nhost'),
+    get(b"/transactions").replace(b"GET", b"DELETE"),
+    get(b"/stats?window=10s&currency=EUR"),
+]
+TOKENS = [
+    *(
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b"\r\n\r\n",
+        b"\x00",
+        b"\xff",
+        b" ",
+        b"\t",
+        b":",
+        b",",
+        b";",
+        b"%",
+        b"?",
+        b"#",
+    ),
+    *(
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"HTTP/1.1",
+        b"HTTP/1.0",
+        b"HTTP/9.9",
+    ),
+    *(
+        b"chunked",
+        b"transfer-encoding: chunked\r\n",
+        b"transfer-encoding: x\r\n",
+        b"0\r\n\r\n",
+        b"fffffffff\r\n",
+    ),
+    *(b"content-length: 0\r\n", b"content-length: 5\r\n", b"content-length: " + b"9" * 30 + b"\r\n"),
+    *(b"expect: 100-continue\r\n", b"connection: close\r\n", b"connection: upgrade\r\nupgrade: h2c\r\n"),
+    *(
+        b"content-type: application/x-ndjson\r\n",
+        b"content-encoding: gzip\r\n",
+        b"authorization: Bearer x\r\n",
+    ),
+    *(b"idempotency-key: x\r\n", b"x-request-id: y\r\n", b"a" * 5000 + b": 1\r\n", b"a: 1\r\n" * 150),
+    *(b"{", b"}", b"[", b"]", b'"', b"\\ud800", b"NaN", b"1e999999999", b"-", b"[" * 3000, b"9" * 400),
+]
+LITERALS = [
+    *(
+        b"1",
+        b"0.1",
+        b"-1",
+        b"-0",
+        b"1e2",
+        b"1e-9",
+        b"1e999999999",
+        b"1E-999999999",
+        b"92233720368.54775807",
+    ),
+    *(
+        b"92233720368.54775808",
+        b"1e308",
+        b"9" * 5000,
+        b"0." + b"1" * 5000,
+        b"01",
+        b".5",
+        b"5.",
+        b"+5",
+        b"0x1",
+    ),
+    *(
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b"null",
+        b"true",
+        b"{}",
+        b"[]",
+        b"[" * 3000,
+        b'{"a":' * 3000,
+        b"",
+    ),
+    *(
+        b'"1"',
+        b'"NaN"',
+        b'"sNaN"',
+        b'"Infinity"',
+        b'"1_0"',
+        b'" 1"',
+        b'"\xd9\xa1"',
+        b'"\\u0661"',
+        b'"1e5"',
+    ),
+    *(
+        b'""',
+        b'"\\ud800"',
+        b'"\\udc00\\ud800"',
+        b'"\xff"',
+        b'"\xed\xa0\x80"',
+        b'"\\u0000"',
+        b'"\x00"',
+        b'"\n"',
+    ),
+    *(
+        b'"EUR"',
+        b'"eur"',
+        b'"XXXX"',
+        b'"' + b"x" * 128 + b'"',
+        b'"' + b"x" * 129 + b'"',
+        b"1" * 128,
+        b'"\\"',
+    ),
+    *(b"%d" % NOW_MS, b"%d.5" % NOW_MS, b"%d" % (NOW_MS // 1000), b"%d.678" % (NOW_MS // 1000), b"2e10"),
+    *(b"20000000001", b"-62135596800000", b"253402300799999", b"253402300800000", b"-1e-400"),
+    *(
+        b'"2026-01-02T03:04:05.678Z"',
+        b'"2026-01-02"',
+        b'"20260102T030405Z"',
+        b'"2026-01-02 03:04:05,6+23:59"',
+    ),
+    *(b'"0000-01-01"', b'"0001-01-01T00:00:00+23:59"', b'"9999-12-31T23:59:59-23:59"', b'"2026-02-30"'),
+    *(
+        b'"2026-01-02T03:04:60Z"',
+        b'"20260102"',
+        b'"2026-01-02T03:04:05.' + b"6" * 5000 + b'Z"',
+        b'"now"',
+    ),
+]
+FIELDS = (b"amount", b"timestamp", b"currency", b"user_id", b"idempotency_key", b"x", b"\\u0061mount")
+
+
+class Replies(Answers):
+    """Reads bodies, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[bytes] = []
+        self._body = b""
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.bodies += [self._body] * (len(self.statuses) - len(self.bodies))
+        self._body = b""
+
+
+def mutated(choose: random.Random, raw: bytes) -> bytes:
+    """The bytes with a few things wrong with them, or bytes that were never right."""
+    if choose.random() < 0.05:
+        return choose.randbytes(choose.randrange(1, 400))
+    for _ in range(choose.choice((1, 1, 2, 3, 6))):
+        start = choose.randrange(len(raw) + 1)
+        end = min(start + choose.choice((0, 1, 2, 5, 20, 100)), len(raw))
+        match choose.randrange(7):
+            case 0:
+                raw = raw[:start] + choose.randbytes(end - start) + raw[end:]
+            case 1:
+                raw = raw[:start] + raw[end:]
+            case 2:
+                raw = raw[:end] + raw[start:]
+            case 3 | 4:
+                raw = raw[:start] + choose.choice(TOKENS) + raw[end:]
+            case 5:
+                other = choose.choice(SEEDS)
+                raw = raw[:start] + other[choose.randrange(len(other)) :]
+            case 6:
+                raw = raw[:start] if choose.random() < 0.3 else raw.replace(b"\r\n", b"\n", 1)
+    return raw
+
+
+def item(choose: random.Random) -> bytes:
+    """A transaction, nearly."""
+    fields = {b"amount": b"1", b"timestamp": b"%d" % NOW_MS}
+    for _ in range(choose.choice((0, 1, 1, 2, 3))):
+        fields[choose.choice(FIELDS)] = choose.choice(LITERALS)
+    members = [b'"%b":%b' % field for field in fields.items()]
+    members += choose.choices(members, k=choose.choice((0, 0, 0, 1)))
+    return b"{%b}" % b",".join(members)
+
+
+def transaction(choose: random.Random) -> bytes:
+    """A whole request of any body, rightly framed."""
+    form, headers = choose.randrange(4), list[bytes]()
+    if form < 2:
+        body, line = item(choose), b"/transactions "
+    else:
+        items = [item(choose) for _ in range(choose.randrange(6))]
+        line = b"/transactions/batch?%b " % choose.choice((b"", b"ids=true", b"atomic=true"))
+        if form == 2:
+            body = b"[%b]" % b",".join(items)
+        else:
+            body, headers = b"\n".join(items), [b"content-type: application/x-ndjson"]
+    if choose.random() < 0.3:
+        body = mutated(choose, body)
+    body = body[:BODY_BYTES_MAX]
+    return post(body, *headers).replace(b"/transactions ", line, 1)
+
+
+def assert_in_form(replies: Replies) -> None:
+    """Whether every answer is one that is described."""
+    for status, body in zip(replies.statuses, replies.bodies, strict=True):
+        assert status < 500, body
+        if status >= 400:
+            details = msgspec.json.decode(body, type=ProblemDetails)
+            assert details.status == status == CATALOGUE[details.code].status
+        elif body:
+            msgspec.json.decode(body)
+
+
+async def attack(connect: Connect, choose: random.Random) -> None:
+    """Some right requests, then bytes that are not, then the end of the client's side."""
+    right = [choose.choice(ORDINARY) for _ in range(choose.choice((0, 0, 1, 3)))]
+    sent = b"".join(raw for raw, _ in right)
+    for _ in range(choose.choice((1, 1, 2))):
+        sent += mutated(choose, choose.choice(SEEDS))
+    wire = Wire()
+    wire.protocol = connect()
+    wire.protocol.connection_made(wire)
+    for piece in pieces(choose, sent):
+        for _ in range(choose.choice((0, 1, 12))):
+            await asyncio.sleep(0)
+        while wire.is_paused and not wire.is_closing():
+            await asyncio.sleep(0)
+        if piece and not wire.is_closing():
+            wire.protocol.data_received(piece)
+    if not wire.is_closing():
+        wire.protocol.eof_received()
+    for _ in range(TURNS_MAX):
+        if wire.is_closing():
+            break
+        await asyncio.sleep(0)
+    assert wire.is_closing()
+    replies = Replies()
+    replies.read(wire.written)
+    assert replies.statuses[: len(right)] == [status for _, status in right]
+    assert_in_form(replies)
+    await asyncio.sleep(0)
+
+
+async def post_bodies(connect: Connect, choose: random.Random) -> None:
+    """Eight requests that are whole: each is answered, and the connection goes on."""
+    wire = Wire()
+    wire.protocol = connect()
+    wire.protocol.connection_made(wire)
+    requests = [transaction(choose) for _ in range(8)]
+    for request in requests:
+        wire.protocol.data_received(request)
+    replies = Replies()
+    for _ in range(TURNS_MAX):
+        if wire.written:
+            written, wire.written = wire.written, b""
+            replies.read(written)
+        if len(replies.statuses) == len(requests):
+            break
+        await asyncio.sleep(0)
+    assert len(replies.statuses) == len(requests)
+    assert not wire.is_closing()
+    assert set(replies.statuses) <= {200, 201, 204, 400, 422}
+    assert_in_form(replies)
+    wire.close()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("lane", list(Switch))
+@pytest.mark.parametrize(
+    ("converse", "conversations"), [(attack, BYTES_CASES), (post_bodies, BODIES_CASES // 8)]
+)
+def test_whatever_is_sent_is_answered_in_form_or_closed(
+    converse: Callable[[Connect, random.Random], Awaitable[None]],
+    conversations: int,
+    lane: Switch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> list[dict[str, Any]]:
+        unforeseen: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unforeseen.append(context))
+        settings = Settings(database_url="memory://", fast_lane=lane)
+        service = build_service(settings, pytest.fail, Clock(NOW_MS))
+        await service.ledger.open()
+        config = server_config(settings, service)
+        config.load()
+        connect = partial(Protocol, config, ServerState(), {}, fast_lane=service.fast_lane)
+        for case in range(conversations):
+            try:
+                await converse(connect, random.Random(SEED + case))
+                assert unforeseen == []
+            except BaseException:
+                print(f"MILLRACE_FUZZ_SEED={SEED + case}")
+                raise
+        await service.ledger.close()
+        return unforeseen
+
+    with structlog.testing.capture_logs() as entries:
+        assert asyncio.run(main()) == []
+    assert [entry for entry in entries if entry["log_level"] in ("error", "critical")] == []
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -1,0 +1,100 @@
+"""Requests made from the description, right and wrong: no answer is an error of ours or undescribed."""
+
+import os
+import random
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import CheckFunction, not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from app.settings import Settings, Switch
+from tests.contract.test_http import LANES, NOW_MS
+from tests.support.thread import WAIT_SECONDS, Clock, ServiceThread, serve
+
+REQUESTS = int(os.environ.get("MILLRACE_FUZZ_REQUESTS", "8"))
+SEED = int(os.environ.get("MILLRACE_FUZZ_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+
+Operation = APIOperation[Any, Any, Any, Any]
+
+CHECKS: list[CheckFunction] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@schemathesis.serializer("application/x-ndjson")
+def as_lines(_: schemathesis.SerializationContext, value: object) -> bytes:
+    return str(value).encode("utf-8", "surrogatepass")
+
+
+def takes_something(operation: Operation) -> bool:
+    """Whether there is a wrong way to ask."""
+    return bool(operation.body) or bool(operation.query)
+
+
+def must_be_refused(case: Case[Any]) -> bool:
+    """Whether one wrong thing spoils the whole. Keys are not looked at yet; bad items sink no others."""
+    return "Idempotency-Key" not in case.headers and not case.path.endswith("/batch")
+
+
+def try_out(operation: Operation, mode: GenerationMode, service: ServiceThread) -> None:
+    """Send requests, and hold their answers against the description. A hang is a timeout."""
+    host, port = service.address
+    session = requests.Session()
+    is_right = mode is GenerationMode.POSITIVE
+
+    @seed(SEED)
+    @settings(
+        max_examples=REQUESTS,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode), is_now=st.booleans())
+    def send(case: Case[Any], is_now: bool) -> None:
+        if is_now and is_right and isinstance(case.body, dict):
+            case.body["timestamp"] = NOW_MS  # Of those made up, hardly one lies in the window.
+        answer = case.call(f"http://{host}:{port}", session, timeout=WAIT_SECONDS)
+        checks = list(CHECKS)
+        if not is_right and must_be_refused(case):
+            checks.append(negative_data_rejection)
+        case.validate_response(answer, checks=checks)
+
+    send()
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_no_request_made_from_the_description_is_answered_otherwise(lane: Switch) -> None:
+    with serve(Settings(database_url="memory://", fast_lane=lane), Clock(NOW_MS)) as service:
+        described = schemathesis.openapi.from_dict(service.client.get("/openapi.json").json())
+        tried = 0
+        for found in described.get_all_operations():
+            assert isinstance(found, Ok)
+            operation = found.ok()
+            if operation.method == "head":
+                continue  # Nothing to ask that GET was not asked.
+            for mode in GenerationMode:
+                if mode is GenerationMode.POSITIVE or takes_something(operation):
+                    print(f"MILLRACE_FUZZ_SEED={SEED}: {operation.label}, {mode.value}")
+                    try_out(operation, mode, service)
+                    tried += 1
+        assert tried > 10
+        assert service.failures == []
