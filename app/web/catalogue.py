@@ -17,8 +17,7 @@ class Meaning(NamedTuple):
     text: str
 
 
-MALFORMED_IDEMPOTENCY_KEY: Final = "malformed_idempotency_key"
-IDEMPOTENCY_CONFLICT: Final = "idempotency_conflict"
+# Described as they will be; the parts that answer them are being built.
 UNAUTHORIZED: Final = "unauthorized"
 FORBIDDEN: Final = "forbidden"
 RATE_LIMITED: Final = "rate_limited"
@@ -30,7 +29,7 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
     Code.MALFORMED_BODY: Meaning(
         HTTPStatus.BAD_REQUEST, "The body is not JSON, not UTF-8, or not of the right kind at its top."
     ),
-    MALFORMED_IDEMPOTENCY_KEY: Meaning(
+    Code.MALFORMED_IDEMPOTENCY_KEY: Meaning(
         HTTPStatus.BAD_REQUEST, "The idempotency key is not 1 to 255 visible ASCII characters."
     ),
     UNAUTHORIZED: Meaning(HTTPStatus.UNAUTHORIZED, "There is no valid token."),
@@ -40,7 +39,7 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
         HTTPStatus.METHOD_NOT_ALLOWED, "This path does not have that method; `Allow` lists those it has."
     ),
     REQUEST_TIMEOUT: Meaning(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive whole in time."),
-    IDEMPOTENCY_CONFLICT: Meaning(
+    Code.IDEMPOTENCY_CONFLICT: Meaning(
         HTTPStatus.CONFLICT, "The same idempotency key was used with another body."
     ),
     Code.BODY_TOO_LARGE: Meaning(

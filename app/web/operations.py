@@ -30,7 +30,7 @@ ANYTIME: Final = (
 )
 OF_THE_CALLER: Final = (catalogue.UNAUTHORIZED, catalogue.FORBIDDEN, catalogue.RATE_LIMITED)
 _OF_THE_BODY: Final = (Code.MALFORMED_BODY, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE)
-_OF_THE_KEY: Final = (catalogue.MALFORMED_IDEMPOTENCY_KEY, catalogue.IDEMPOTENCY_CONFLICT)
+_OF_THE_KEY: Final = (Code.MALFORMED_IDEMPOTENCY_KEY, Code.IDEMPOTENCY_CONFLICT)
 _OF_THE_STORE: Final = (Code.NOT_READY, Code.STORE_REFUSED, Code.STORE_FAILED)
 
 
@@ -88,7 +88,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         parameters=("Idempotency-Key",),
         body={JSON: schema("Transaction")},
         successes=(
-            Success(HTTPStatus.CREATED, "Durable and counted.", "Accepted"),
+            Success(HTTPStatus.CREATED, "Durable, and counted unless it says otherwise.", "Accepted"),
             Success(HTTPStatus.NO_CONTENT, "Older than the window: neither kept nor counted."),
         ),
         failures=(

@@ -235,6 +235,8 @@ def transaction(choose: random.Random) -> bytes:
     if choose.random() < 0.3:
         body = mutated(choose, body)
     body = body[:BODY_BYTES_MAX]
+    if choose.random() < 0.2:
+        headers.append(b"idempotency-key: %d" % choose.randrange(20))
     return post(body, *headers).replace(b"/transactions ", line, 1)
 
 
@@ -297,7 +299,7 @@ async def post_bodies(connect: Connect, choose: random.Random) -> None:
         await asyncio.sleep(0)
     assert len(replies.statuses) == len(requests)
     assert not wire.is_closing()
-    assert set(replies.statuses) <= {200, 201, 204, 400, 422}
+    assert set(replies.statuses) <= {200, 201, 204, 400, 409, 422}
     assert_in_form(replies)
     wire.close()
     await asyncio.sleep(0)

@@ -33,8 +33,6 @@ Json = dict[str, Any]
 
 # Described as the contract has them, while the parts that answer them are being built.
 PENDING = {
-    "malformed_idempotency_key",
-    "idempotency_conflict",
     "unauthorized",
     "forbidden",
     "rate_limited",
@@ -44,6 +42,7 @@ PENDING = {
 WHOLE: Json = {"amount": 1, "timestamp": NOW_MS}
 EARLIER_MS = NOW_MS - 3_600_000
 EARLIER: Json = {"amount": 1, "timestamp": EARLIER_MS}
+KEY = (("idempotency-key", "key"),)
 TEXT = (("content-type", "text/plain"),)
 LINES = (("content-type", "application/x-ndjson"),)
 
@@ -67,6 +66,8 @@ class Case(NamedTuple):
     body: object = None
     headers: tuple[tuple[str, str], ...] = ()
     mood: Mood = Mood.WELL
+    first: object = None
+    """The body of a request that goes before it."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}{self.query} {self.status} {self.mood.name.lower()}"
@@ -79,6 +80,8 @@ CASES = [
     Case(*POST, 201, body=WHOLE),
     Case(*POST, 204, body={**WHOLE, "timestamp": NOW_MS - WINDOW_MS - 1}),
     Case(*POST, 400, body=[]),
+    Case(*POST, 400, body=WHOLE, headers=(("idempotency-key", ""),)),
+    Case(*POST, 409, body={**WHOLE, "amount": 2}, headers=KEY, first=WHOLE),
     Case(*POST, 413, body="x" * 65_537),
     Case(*POST, 415, body=WHOLE, headers=TEXT),
     Case(*POST, 422, body={"amount": "x"}),
@@ -90,6 +93,10 @@ CASES = [
     Case(*BATCH, 200, "?ids=true&atomic=false", body=[WHOLE, {}]),
     Case(*BATCH, 200, body=WHOLE, headers=LINES),
     Case(*BATCH, 400, body={}),
+    Case(
+        *BATCH, 200, body=[{**WHOLE, "idempotency_key": "1"}] * 2 + [{**EARLIER, "idempotency_key": "1"}]
+    ),
+    Case(*BATCH, 409, body=[], headers=KEY, first=[WHOLE]),
     Case(*BATCH, 413, body=[0] * 10_001),
     Case(*BATCH, 413, body=" " * (8 * 2**20 + 1)),
     Case(*BATCH, 415, body=[], headers=TEXT),
@@ -298,7 +305,10 @@ def test_every_status_is_produced_below(document: Json) -> None:
 def test_answers_are_as_described(
     case: Case, document: Json, services: Mapping[Mood, ServiceThread]
 ) -> None:
-    answer = send(services[case.mood], case)
+    service = services[case.mood]
+    if case.first is not None:
+        assert send(service, case._replace(body=case.first)).is_success
+    answer = send(service, case)
     assert answer.status_code == case.status, answer.text
     assert_described(document, answer, case.method, case.path)
 
