@@ -65,7 +65,7 @@ lock:
 
 ## audit: known vulnerabilities of what is locked
 audit: $(VENV)/installed
-	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 ## clean: forget the environment and every cache, but no data
 clean:
