@@ -199,7 +199,13 @@ class Service(RuleBasedStateMachine):
         self._running.close()
         self._start()
 
-    @rule(step_ms=st.one_of(st.integers(1, 5000), st.integers(1, 7_200_000)))
+    @rule(
+        step_ms=st.one_of(
+            st.integers(1, 5000),
+            st.integers(WINDOW_MS, 10 * WINDOW_MS),
+            st.integers(1, 120 * WINDOW_MS),
+        )
+    )
     def go_forth(self, step_ms: int) -> None:
         self._set_clock(self._now_ms + step_ms)
 
@@ -207,6 +213,13 @@ class Service(RuleBasedStateMachine):
     def go_back(self, step_ms: int) -> None:
         # Rows more than an hour ahead of the clock are not promised to be counted.
         self._set_clock(max(self._now_ms - step_ms, self._latest_ms - STEP_BACK_MS_MAX))
+
+    @rule(place=st.integers(0, 1000), after_ms=st.integers(0, WINDOW_MS))
+    def return_to_something_accepted(self, place: int, after_ms: int) -> None:
+        if self.model.accepted:
+            timestamp_ms, _, _ = self.model.accepted[place % len(self.model.accepted)]
+            now_ms = min(timestamp_ms + after_ms, self._latest_ms)
+            self._set_clock(max(now_ms, self._latest_ms - STEP_BACK_MS_MAX))
 
     def _set_clock(self, now_ms: int) -> None:
         self._now_ms = self.service.clock.now_ms = now_ms
