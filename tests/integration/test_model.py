@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.settings import Late, Settings, Switch
 from tests.support.thread import Clock, ServiceThread, serve
@@ -181,6 +181,10 @@ class Service(RuleBasedStateMachine):
         for code, figures in told["by_currency"].items():
             expected = self.model.figures(from_ms, code)
             assert (figures["count"], figures["sum"], figures["min"], figures["max"]) == expected
+
+    @invariant()
+    def the_whole_window_is_that_of_the_list(self) -> None:
+        self.read(None, None)
 
     @rule()
     def restart(self) -> None:
