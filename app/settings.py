@@ -95,6 +95,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     keep_alive_seconds: Annotated[
         int, Meta(ge=1, le=3600, description="How long an idle connection stays open, in seconds.")
     ] = 5
+    connections_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Connections at a time; fewer where the limit of open files is lower.",
+        ),
+    ] = 4000
     auth: Annotated[
         Authentication,
         Meta(description="`off`: anyone who can connect may do anything. Unset: only on loopback."),

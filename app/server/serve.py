@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ from functools import partial
 from types import FrameType
 from typing import Final, cast
 
+import msgspec
 import structlog
 import uvicorn
 import uvloop
@@ -20,6 +22,7 @@ from app.server.logs import configure_logs
 from app.settings import Settings
 from app.store.base import StoreFailed, StoreRefused, StoreUnusable
 from app.web.protocol import Protocol
+from app.web.room import TURNED_AWAY_MAX, Room
 
 EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
@@ -29,6 +32,9 @@ _DRAIN_SECONDS: Final = 6
 _CLOSE_SECONDS: Final = 2.0
 
 _BACKLOG: Final = 2048
+
+# What is open besides connections: the database's files, the loop's own, and room for the next library.
+_OTHER_FILES_MAX: Final = 32
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -41,6 +47,7 @@ def serve(settings: Settings) -> int:
         listener = _listen(settings.host, settings.port)
     except OSError as error:
         return _give_up(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
+    settings = msgspec.structs.replace(settings, connections_max=_make_room(settings.connections_max))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, listener))
 
@@ -116,7 +123,8 @@ class _Server(uvicorn.Server):
 def server_config(settings: Settings, service: Service) -> uvicorn.Config:
     """uvicorn, set for throughput: what it does for each request beyond our answer is left out."""
     # uvicorn only ever calls it, as it would call a class.
-    protocol = cast(type[asyncio.Protocol], partial(Protocol, fast_lane=service.fast_lane))
+    room = Room(settings.connections_max)
+    protocol = cast(type[asyncio.Protocol], partial(Protocol, fast_lane=service.fast_lane, room=room))
     return uvicorn.Config(
         service.application,
         loop="uvloop",
@@ -149,6 +157,23 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _make_room(connections_max: int) -> int:
+    """Raise the limit of open files as far as these connections need; how many there is room for."""
+    besides = TURNED_AWAY_MAX + _OTHER_FILES_MAX
+    wanted = connections_max + besides
+    limit, limit_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        limit = wanted if limit_max == resource.RLIM_INFINITY else min(wanted, limit_max)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit_max))
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit < wanted:
+            room = max(limit - besides, 1)
+            log.warning("fewer_connections", connections_max=room, open_files_max=limit)
+            return room
+    return connections_max
 
 
 def _shown(settings: Settings) -> dict[str, object]:

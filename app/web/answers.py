@@ -40,6 +40,9 @@ class Code(StrEnum):
     """What went wrong, in a word that clients may rely on."""
 
     MALFORMED_REQUEST = "malformed_request"
+    REQUEST_TIMEOUT = "request_timeout"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    TARGET_TOO_LONG = "target_too_long"
     MALFORMED_BODY = "malformed_body"
     MALFORMED_IDEMPOTENCY_KEY = "malformed_idempotency_key"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
@@ -52,6 +55,7 @@ class Code(StrEnum):
     INVALID_PARAMETER = "invalid_parameter"
     TIMESTAMP_AHEAD = "timestamp_ahead"
     NOT_READY = "not_ready"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     STORE_REFUSED = "store_refused"
     STORE_FAILED = "store_failed"
     INTERNAL_ERROR = "internal_error"

@@ -44,11 +44,25 @@ def too_large(bytes_max: int) -> Answer:
     )
 
 
+def is_longer(content_length: bytes, bytes_max: int) -> bool:
+    """Whether a body is declared to be longer than that, however many zeros stand before its length."""
+    # A number this long is refused before it is read.
+    digits = content_length.strip().lstrip(b"0")
+    return len(digits) > _LENGTH_DIGITS_MAX or int(digits or b"0") > bytes_max
+
+
 def is_ndjson(scope: Scope) -> bool:
     """Whether the body is declared to be lines of JSON."""
     return any(
         name == b"content-type" and _NDJSON.fullmatch(value.strip()) for name, value in scope["headers"]
     )
+
+
+def check_length(scope: Scope, bytes_max: int = BODY_BYTES_MAX) -> None:
+    """Whether the body is declared to be no longer than that. Raises Problem."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and is_longer(value, bytes_max):
+            raise Problem(too_large(bytes_max))
 
 
 async def read_json(
@@ -82,9 +96,7 @@ def _check(name: bytes, value: bytes, bytes_max: int, *, takes_ndjson: bool) -> 
     """Whether a body that is described so is taken. Raises Problem."""
     value = value.strip()
     if name == b"content-length":
-        # However many zeros stand before it: a number this long is refused before it is read.
-        digits = value.lstrip(b"0")
-        if len(digits) > _LENGTH_DIGITS_MAX or int(digits or b"0") > bytes_max:
+        if is_longer(value, bytes_max):
             raise Problem(too_large(bytes_max))
     elif name == b"content-type":
         if not (_JSON.fullmatch(value) or (takes_ndjson and _NDJSON.fullmatch(value))):

@@ -21,8 +21,6 @@ class Meaning(NamedTuple):
 UNAUTHORIZED: Final = "unauthorized"
 FORBIDDEN: Final = "forbidden"
 RATE_LIMITED: Final = "rate_limited"
-REQUEST_TIMEOUT: Final = "request_timeout"
-HEADERS_TOO_LARGE: Final = "headers_too_large"
 
 CATALOGUE: Final[Mapping[str, Meaning]] = {
     Code.MALFORMED_REQUEST: Meaning(HTTPStatus.BAD_REQUEST, "The bytes are no valid HTTP request."),
@@ -38,7 +36,9 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
     Code.METHOD_NOT_ALLOWED: Meaning(
         HTTPStatus.METHOD_NOT_ALLOWED, "This path does not have that method; `Allow` lists those it has."
     ),
-    REQUEST_TIMEOUT: Meaning(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive whole in time."),
+    Code.REQUEST_TIMEOUT: Meaning(
+        HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive whole in time."
+    ),
     Code.IDEMPOTENCY_CONFLICT: Meaning(
         HTTPStatus.CONFLICT, "The same idempotency key was used with another body."
     ),
@@ -62,14 +62,19 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
         HTTPStatus.UNPROCESSABLE_ENTITY, "The timestamp lies too far ahead of the server's clock."
     ),
     RATE_LIMITED: Meaning(HTTPStatus.TOO_MANY_REQUESTS, "The caller sends more than its rate."),
-    HEADERS_TOO_LARGE: Meaning(
+    Code.HEADERS_TOO_LARGE: Meaning(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are over their limit."
     ),
+    Code.TARGET_TOO_LONG: Meaning(HTTPStatus.REQUEST_URI_TOO_LONG, "The target is over its limit."),
     Code.INTERNAL_ERROR: Meaning(
         HTTPStatus.INTERNAL_SERVER_ERROR, "An error of the service; its log has the request id."
     ),
     Code.NOT_READY: Meaning(
         HTTPStatus.SERVICE_UNAVAILABLE, "Not now: overloaded, starting, shutting down, or the like."
+    ),
+    Code.TOO_MANY_CONNECTIONS: Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "There is no room for another connection; nothing of the request was kept.",
     ),
     Code.STORE_REFUSED: Meaning(
         HTTPStatus.SERVICE_UNAVAILABLE, "The store takes nothing now; nothing of the request was kept."

@@ -17,6 +17,7 @@ from app.web.answers import Answer, Problem
 from app.web.body import BODY_BYTES_MAX
 from app.web.guard import ANYONE, Caller, Guard, Permission
 from app.web.ingest import Ingest, Reply
+from app.web.limits import HEADERS_MAX
 from app.web.resource import SANE_REQUEST_ID
 from app.web.stats import Stats
 
@@ -131,6 +132,7 @@ class _HeadReader:
 
     def __init__(self) -> None:
         self.url = b""
+        self.headers = 0
         self.body_bytes = 0
         self.authorization: bytes | None = None
         self.key: bytes | None = None
@@ -142,6 +144,7 @@ class _HeadReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
+        self.headers += 1
         if name == b"content-length":
             self.body_bytes = int(value)
         elif name == b"content-type":
@@ -161,5 +164,6 @@ class _HeadReader:
             self.is_ordinary = False
 
     def on_headers_complete(self) -> None:
+        self.is_ordinary &= self.headers <= HEADERS_MAX
         # Here, as the parser forgets it with the end of the message.
         self.is_ordinary &= self.parser.should_keep_alive() and not self.parser.should_upgrade()

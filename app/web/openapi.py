@@ -110,7 +110,9 @@ def _operation(operation: Operation, entry: Entry, *, is_open: bool) -> Schema:
         security = [{"bearer": [entry.permission.value]}, *([{}] if is_open else [])]
     by_status: dict[HTTPStatus, list[str]] = {}
     for code in failures:
-        by_status.setdefault(CATALOGUE[code].status, []).append(code)
+        codes = by_status.setdefault(CATALOGUE[code].status, [])
+        if code not in codes:
+            codes.append(code)
     responses = {str(success.status.value): _success(success) for success in operation.successes}
     responses |= {str(status.value): _failure(codes) for status, codes in sorted(by_status.items())}
     described: Schema = {

@@ -24,8 +24,11 @@ NDJSON: Final = "application/x-ndjson"
 
 ANYTIME: Final = (
     Code.MALFORMED_REQUEST,
-    catalogue.REQUEST_TIMEOUT,
-    catalogue.HEADERS_TOO_LARGE,
+    Code.REQUEST_TIMEOUT,
+    Code.BODY_TOO_LARGE,
+    Code.TARGET_TOO_LONG,
+    Code.HEADERS_TOO_LARGE,
+    Code.TOO_MANY_CONNECTIONS,
     Code.INTERNAL_ERROR,
 )
 OF_THE_CALLER: Final = (catalogue.UNAUTHORIZED, catalogue.FORBIDDEN, catalogue.RATE_LIMITED)

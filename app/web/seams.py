@@ -1,11 +1,21 @@
 """The places where the protocol is sewn to uvicorn's own: what uvicorn calls, doing a little else."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+
+def head_of_body(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A head that frames the body behind it as these headers do."""
+    framing = [
+        b"%s: %s\r\n" % header
+        for header in headers
+        if header[0] in (b"content-length", b"transfer-encoding")
+    ]
+    return b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"])
 
 
 class BehindUpgrade:
@@ -45,10 +55,16 @@ class JoinedWrites:
     uvicorn writes them one after the other, and each write is a system call.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        is_closing: Callable[[], bool],
+        close: Callable[[], None],
+    ) -> None:
         self._transport = transport
+        self._close = close
         self._head = b""
-        self.is_closing = transport.is_closing
+        self.is_closing = is_closing
 
     def write(self, data: bytes) -> None:
         """Write, or keep a head until its body comes. 100 is no answer yet, so it has none."""
@@ -67,7 +83,7 @@ class JoinedWrites:
     def close(self) -> None:
         """Close behind what is kept."""
         self.flush()
-        self._transport.close()
+        self._close()
 
 
 class GuardedFlow(FlowControl):

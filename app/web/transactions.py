@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope
 from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger
 from app.web.answers import Answer, make_answer
-from app.web.body import read_body, read_json
+from app.web.body import check_length, read_body, read_json
 from app.web.guard import Caller
 from app.web.idempotency import idempotency_key
 from app.web.ingest import Ingest
@@ -41,6 +41,7 @@ class Transactions:
     async def delete(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer when the deletion is durable."""
         # A request that turns out to be broken must not have deleted anything.
+        check_length(scope)
         await read_body(receive)
         verdict = await self._ledger.clear()
         return _CLEARED if verdict is Verdict.ACCEPTED else self._ingest.word_verdict(verdict)

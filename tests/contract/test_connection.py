@@ -1,5 +1,6 @@
 """What a connection owes its client, whichever lane its requests take."""
 
+import asyncio
 import random
 
 import pytest
@@ -164,6 +165,23 @@ def test_at_shutdown_only_the_last_answer_says_that_the_connection_closes(
 
 
 @both_lanes
+def test_a_request_that_arrives_during_the_shutdown_is_not_begun(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received(post(WHOLE))
+        await bench.turn()
+        bench.protocol.shutdown()
+        bench.protocol.data_received(post(WHOLE))
+        bench.store.gate.set()
+        await bench.turn()
+        assert statuses(bench.wire) == [201]
+        assert bench.wire.is_closing()
+
+    bench_test(lane, monkeypatch, body)
+
+
+@both_lanes
 def test_a_body_that_arrives_during_the_shutdown_is_taken(
     lane: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +218,9 @@ def test_one_connection_does_not_keep_the_loop_from_the_others(monkeypatch: pyte
         bench.protocol.data_received(flood)
         taken = len(statuses(bench.wire))
         assert 0 < taken < 50, "one packet of it, one turn of the loop"
+        assert bench.wire.is_paused
+        await asyncio.sleep(0)
+        assert taken < len(statuses(bench.wire)) < 1000
         assert bench.wire.is_paused
         bench.protocol.data_received(get(b"/nope"))
         for _ in range(20):

@@ -106,7 +106,7 @@ def pieces(choose: random.Random, data: bytes) -> list[bytes]:
 async def converse(connect: partial[Protocol], choose: random.Random) -> None:
     """One connection from its opening to the last answer."""
     sent, statuses, request_ids = conversation(choose)
-    wire = Wire()
+    wire = Wire(can_end=choose.random() < 0.5)
     wire.protocol = connect()
     wire.protocol.connection_made(wire)
     answers = Answers()

@@ -19,6 +19,7 @@ from app.server.serve import server_config
 from app.settings import Settings, Switch
 from app.store.base import MemoryStore
 from app.web.protocol import Protocol
+from app.web.room import Room
 from tests.support.thread import Clock
 
 NOW_MS = 1_767_323_045_678
@@ -37,19 +38,33 @@ def get(target: bytes) -> bytes:
 class Wire(asyncio.Transport):
     """A transport that keeps what is written to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, can_end: bool = False) -> None:
+        """`can_end`: whether it can end its own side while the other is still sending."""
         super().__init__()
         self.written = b""
+        self._can_end = can_end
         self.is_paused = False
+        self.is_ended = False
         self._is_closing = False
-        self.protocol: Protocol
+        self.unsent_bytes = 0
+        self.protocol: asyncio.Protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
         return default
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self._is_closing, "written after the close"
+        assert not self.is_ended, "written after the end"
         self.written += bytes(data)
+
+    def can_write_eof(self) -> bool:
+        return self._can_end
+
+    def write_eof(self) -> None:
+        self.is_ended = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -58,6 +73,13 @@ class Wire(asyncio.Transport):
         if not self._is_closing:
             self._is_closing = True
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    def abort(self) -> None:
+        self.close()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self.protocol = protocol
 
     def pause_reading(self) -> None:
         self.is_paused = True
@@ -104,22 +126,42 @@ class GatedStore(MemoryStore):
         await super().append(rows, records)
 
 
+class SteppedLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock stands until it is told to move."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+
 class Bench:
     """A connection to a service whose store waits to be let go on."""
 
     def __init__(self, connect: Callable[[], Protocol], state: ServerState, store: GatedStore) -> None:
         self._connect = connect
-        self.wire = self.connect()
-        self.protocol = self.wire.protocol
+        self.protocol = self._connect()
+        self.wire = self._join(self.protocol, Wire())
         self.state = state
         self.store = store
 
-    def connect(self) -> Wire:
+    def connect(self, *, can_end: bool = False) -> Wire:
         """One more connection."""
-        wire = Wire()
-        wire.protocol = self._connect()
-        wire.protocol.connection_made(wire)
+        return self._join(self._connect(), Wire(can_end=can_end))
+
+    def _join(self, protocol: Protocol, wire: Wire) -> Wire:
+        wire.protocol = protocol
+        protocol.connection_made(wire)
         return wire
+
+    async def wait(self, seconds: float) -> None:
+        """Let time go by, a tenth of a second after the other."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SteppedLoop)
+        for _ in range(round(seconds * 10)):
+            loop.now = round(loop.now + 0.1, 3)
+            for _ in range(5):
+                await asyncio.sleep(0)
 
     async def turn(self) -> None:
         """Let the loop turn often enough for anything that can happen to happen."""
@@ -128,7 +170,10 @@ class Bench:
 
 
 def bench_test(
-    lane: Switch, monkeypatch: pytest.MonkeyPatch, body: Callable[[Bench], Awaitable[None]]
+    lane: Switch,
+    monkeypatch: pytest.MonkeyPatch,
+    body: Callable[[Bench], Awaitable[None]],
+    connections_max: int = 100,
 ) -> None:
     async def main() -> None:
         store = GatedStore()
@@ -139,9 +184,11 @@ def bench_test(
         config = server_config(settings, service)
         config.load()
         state = ServerState()
-        connect = partial(Protocol, config, state, {}, fast_lane=service.fast_lane)
+        room = Room(connections_max)
+        connect = partial(Protocol, config, state, {}, fast_lane=service.fast_lane, room=room)
         await body(Bench(connect, state, store))
         store.gate.set()
         await service.ledger.close()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=SteppedLoop) as runner:
+        runner.run(main())

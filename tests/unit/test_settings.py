@@ -22,6 +22,7 @@ NAMES = [
     ),
     *("DEFAULT_CURRENCY", "EXTRA_CURRENCIES", "WORKERS", "REDIS_URL", "NODE_ID", "KEEP_ALIVE_SECONDS"),
     *(
+        "CONNECTIONS_MAX",
         "TRUSTED_PROXIES",
         "CORS_ORIGINS",
         "AUTH",
@@ -66,6 +67,7 @@ def accused(environment: dict[str, str]) -> str | None:
         ("extra_currencies", "BTC,ETH,USDT,USDC"),
         ("workers", 1),
         ("keep_alive_seconds", 5),
+        ("connections_max", 4000),
         ("auth", Authentication.UNSET),
     ],
 )
@@ -103,6 +105,7 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("EXTRA_CURRENCIES", "DOGE", "DOGE"),
         ("WORKERS", "1", 1),
         ("KEEP_ALIVE_SECONDS", "30", 30),
+        ("CONNECTIONS_MAX", "10", 10),
         ("AUTH", "off", Authentication.OFF),
     ],
 )
@@ -123,6 +126,7 @@ def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
         ),
         *(("FUTURE_SKEW_MS", wrong) for wrong in ("4001", "-1", "0.5", "1s", "inf")),
         *(("KEEP_ALIVE_SECONDS", wrong) for wrong in ("0", "-5", "5.5", "five")),
+        *(("CONNECTIONS_MAX", wrong) for wrong in ("0", "-1", "1.5", "many", "1000001")),
         *(("WORKERS", wrong) for wrong in ("0", "2", "-1", "auto")),
         *(("ALLOW_NEGATIVE_AMOUNTS", wrong) for wrong in ("maybe", "2", "null")),
         *(("LATE", wrong) for wrong in ("kept", "drop", "null")),

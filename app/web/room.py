@@ -1,0 +1,88 @@
+"""How many connections there is room for, and what becomes of those past the last.
+
+Each takes a file descriptor, and the database needs some too. One too many is told so, once it has
+asked for something: an answer before the question is an answer to nothing, for most clients. A platform
+that asks whether the process is alive gets the truth: it must not be restarted for being well visited.
+Idle connections are not closed to make room: a client may count on the time it was promised, and they
+end soon enough.
+"""
+
+import asyncio
+from typing import Final
+
+from app.web.answers import Answer, Code, unavailable
+from app.web.health import ALIVE
+from app.web.limits import Awaited, Departure, Patience
+from app.web.resource import make_request_id
+
+# Connections that are told there is no room, at a time; past these there is not even an answer.
+TURNED_AWAY_MAX: Final = 64
+# How long one of them may take to ask for something.
+_ASK_SECONDS: Final = 1.0
+
+_PROBES: Final = (b"GET /livez HTTP/1.1\r\n", b"GET /health HTTP/1.1\r\n")
+_NO_ROOM: Final = unavailable(
+    Code.TOO_MANY_CONNECTIONS, "There are too many connections; nothing of this request was kept"
+)
+
+
+class Room:
+    """The bound of one process's connections."""
+
+    def __init__(self, connections_max: int) -> None:
+        self._connections_max = connections_max
+        self._turned_away: set[asyncio.Protocol] = set()
+
+    def is_full(self, connections: int) -> bool:
+        """Whether there is no room for one more than these."""
+        return connections >= self._connections_max
+
+    def turn_away(self, transport: asyncio.Transport) -> None:
+        """Take a connection over from its protocol, to end it."""
+        if len(self._turned_away) >= TURNED_AWAY_MAX:
+            transport.set_protocol(asyncio.Protocol())
+            transport.abort()
+        else:
+            transport.set_protocol(_TurnedAway(transport, self._turned_away))
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection past the last: one answer, then the end."""
+
+    def __init__(self, transport: asyncio.Transport, others: set[asyncio.Protocol]) -> None:
+        self._transport = transport
+        self._others = others
+        others.add(self)
+        self._departure = Departure(transport)
+        loop = asyncio.get_running_loop()
+        self._patience = Patience(loop, _ASK_SECONDS, self._awaited, self._expire)
+        self._patience.begin(Awaited.REQUEST)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer the first request, if it came in one piece, as that of a probe does."""
+        if self._departure.has_begun:
+            self._departure.discard(data)
+            return
+        if data.startswith(_PROBES):
+            self._answer(ALIVE, b"")
+        else:
+            self._answer(_NO_ROOM, b"x-request-id: %b\r\n" % make_request_id())
+
+    def eof_received(self) -> None:
+        """Close, which is what asyncio does by itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Make room for the next one that finds none."""
+        self._patience.end()
+        self._others.discard(self)
+
+    def _answer(self, answer: Answer, more: bytes) -> None:
+        self._transport.write(b"%b%bconnection: close\r\n\r\n%b" % (answer.head, more, answer.body))
+        self._departure.begin(lingers=True)
+        self._patience.begin(Awaited.LEAVING)
+
+    def _awaited(self) -> Awaited:
+        return Awaited.LEAVING if self._departure.has_begun else Awaited.REQUEST
+
+    def _expire(self, awaited: Awaited) -> None:
+        self._transport.abort()

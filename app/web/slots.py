@@ -1,0 +1,89 @@
+"""The answers of a connection leave in the order of its requests, whenever they are ready."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from app.web.answers import Answer
+from app.web.resource import make_request_id
+
+_BAD_REQUEST: Final = int(HTTPStatus.BAD_REQUEST)
+
+
+class Slot:
+    """The place of one answer among the answers of its connection; called with it."""
+
+    __slots__ = ("_slots", "answer", "request_id")
+
+    def __init__(self, slots: "Slots", request_id: bytes | None) -> None:
+        self._slots = slots
+        self.request_id = request_id
+        self.answer: Answer | None = None
+
+    def __call__(self, answer: Answer) -> None:
+        """Take the answer; written when its turn comes."""
+        self.answer = answer
+        self._slots.answered()
+
+
+class Slots:
+    """The slots of a connection, written from the front.
+
+    `is_last` says whether nothing comes behind the slot that was just taken out; `on_empty` is called
+    when all are written.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        is_last: Callable[[], bool],
+        on_empty: Callable[[], None],
+    ) -> None:
+        self.queue: deque[Slot] = deque()
+        self._loop = loop
+        self._transport = transport
+        self._is_last = is_last
+        self._on_empty = on_empty
+        self._flush_due = False
+        self.is_filling = False
+        """Whether more slots are being added, whose answers are to leave with those that are there."""
+        self.closes_behind = False
+        """Whether the connection closes behind the last of them."""
+
+    def add(self, request_id: bytes | None) -> Slot:
+        """The place behind all others."""
+        slot = Slot(self, request_id)
+        self.queue.append(slot)
+        return slot
+
+    def answered(self) -> None:
+        """Note that a slot has its answer. Several of one turn of the loop leave in one write."""
+        if self.is_filling:
+            return
+        if len(self.queue) == 1:
+            self.flush()
+        elif not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write every answer that no earlier one is waiting before."""
+        self._flush_due = False
+        queue = self.queue
+        if not queue or queue[0].answer is None or self._transport.is_closing():
+            return
+        parts: list[bytes] = []
+        while queue and (answer := queue[0].answer) is not None:
+            request_id = queue.popleft().request_id
+            if request_id is None and answer.status >= _BAD_REQUEST:
+                request_id = make_request_id()
+            more = b"" if request_id is None else b"x-request-id: %b\r\n" % request_id
+            if self.closes_behind and not queue and self._is_last():
+                more += b"connection: close\r\n"
+            parts.append(b"%b%b\r\n%b" % (answer.head, more, answer.body))
+        self._transport.write(b"".join(parts))
+        if not queue:
+            self._on_empty()
