@@ -7,7 +7,6 @@ WAL cannot start over, so it grows by what is written meanwhile.
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, cast

@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 import httpx
@@ -14,9 +14,9 @@ Amounts = dict[str, int]
 
 
 class Figures(NamedTuple):
-    """What statistics say of some rows: count, and sum, least and greatest in units."""
+    """What statistics say of some rows: how many, and their sum, least and greatest in units."""
 
-    count: int
+    rows: int
     sum_units: int
     min_units: int
     max_units: int
@@ -58,7 +58,7 @@ def salvaged_rows(path: Path, directory: Path) -> Amounts:
     return _amounts(found)
 
 
-def _amounts(found: list[tuple[str, int]]) -> Amounts:
+def _amounts(found: list[Any]) -> Amounts:
     amounts = {identifier.lower(): units for identifier, units in found}
     assert len(amounts) == len(found), "an id occurs twice"
     return amounts
