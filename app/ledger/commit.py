@@ -26,7 +26,7 @@ GATHERED_ROWS_MAX: Final = 1024
 PENDING_ROWS_MAX: Final = 16_384
 # On a slow disk so many rows would wait for longer than that is worth: what would have to wait longer
 # than this, by the pace of the last commits, is not taken.
-PENDING_SECONDS_MAX: Final = 0.15
+PENDING_SECONDS_MAX: Final = 0.1
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 
 from app.settings import Settings
@@ -118,6 +119,41 @@ def test_a_kill_loses_nothing_that_was_acknowledged(
     assert_statistics_equal(path, after)
     # Once more with what the start left of the WAL.
     assert rows_in(path) == after
+
+
+@pytest.mark.parametrize("more", [0, *range(1, POINTS // 4 * 40, 40)])
+def test_what_a_deletion_has_cleared_never_returns_though_the_service_is_killed_behind_it(
+    more: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.db"
+    with ServiceProcess(environment(path)) as service:
+        load = Load(service.serving(), connections=16, batch_connections=2)
+
+        async def delete_and_kill() -> tuple[float, float]:
+            async with asyncio.timeout(WAIT_SECONDS):
+                running = asyncio.create_task(load.run())
+                await load.reach(200)
+                async with httpx.AsyncClient(base_url=load.url) as client:
+                    sent = time.monotonic()
+                    answer = await client.delete("/transactions")
+                    answered = time.monotonic()
+                assert answer.status_code == 204
+                # Right behind it, or behind some that came after.
+                if more:
+                    await load.reach(len(load.acknowledged) + more)
+                service.kill()
+                await running
+                return sent, answered
+
+        sent, answered = asyncio.run(delete_and_kill())
+    rows = salvaged_rows(path, tmp_path / "salvaged")
+    before = {key for key, (_, told) in load.moments.items() if told < sent}
+    after = {key for key, (begun, _) in load.moments.items() if begun > answered}
+    assert len(before) >= 200
+    assert rows.keys().isdisjoint(before)
+    assert after <= rows.keys()
+    assert load.unexplained(rows) == {}
+    assert_statistics_equal(path, rows)
 
 
 async def post_until_killed(load: Load, service: ServiceProcess, point: Point) -> bool:

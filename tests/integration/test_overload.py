@@ -50,7 +50,7 @@ class Trial:
         """Rows a second the service takes when nobody presses it."""
         self.samples: list[Sample] = []
         self.resident_bytes: list[int] = []
-        self.started = 0.0
+        self._started = self._ended = 0.0
 
     async def learn(self) -> None:
         """Find out what it can take."""
@@ -61,9 +61,10 @@ class Trial:
         """Send it three times that much."""
         watching = asyncio.create_task(self._watch())
         before = len(self.clients.samples)
-        self.started = time.monotonic()
+        self._started = time.monotonic()
         rates = {Kind.BATCH: OVERLOAD * rows_a_second / 100, **SIDE_RATES}
         await self.clients.run(rates, seconds)
+        self._ended = time.monotonic()
         watching.cancel()
         await self.clients.settle()
         self.samples = self.clients.samples[before:]
@@ -79,7 +80,7 @@ class Trial:
 
     def goodput(self) -> float:
         """Rows a second that were accepted in the middle of the load."""
-        first, last = self.started + 1, self.started + OVERLOAD_SECONDS
+        first, last = self._started + 1, self._ended
         inside = [each for each in self.samples if first < each.due + each.seconds < last]
         return rows_taken(inside) / (last - first)
 

@@ -29,12 +29,15 @@ class Load:
         batch_connections: int = 0,
         refusal_pause_seconds: float = 0.0,
     ) -> None:
+        self.url = url
         self._address = parse_address(url)
         self._connections = connections
         self._batch_connections = batch_connections
         self._refusal_pause_seconds = refusal_pause_seconds
         self.acknowledged: Amounts = {}
         """The amount of each transaction that was answered 201, by its id."""
+        self.moments: dict[str, tuple[float, float]] = {}
+        """When each of those was sent, and when its answer was there."""
         self.refused: list[list[int]] = []
         """The amounts of each request that was answered: nothing of it was kept."""
         self.undecided: list[list[int]] = []
@@ -70,6 +73,7 @@ class Load:
                     for each in units
                 ]
                 body = b"[%b]" % b",".join(items) if is_batch else items[0]
+                sent = time.monotonic()
                 try:
                     if not client.connected:
                         await client.connect()
@@ -79,10 +83,10 @@ class Load:
                 except LostAnswerError:
                     self.undecided.append(units)
                     return
-                if not self._note(answer, units):
+                if not self._note(answer, units, sent):
                     await asyncio.sleep(self._refusal_pause_seconds)
 
-    def _note(self, answer: Answer, units: list[int]) -> bool:
+    def _note(self, answer: Answer, units: list[int], sent: float) -> bool:
         """Remember an answer; whether it was an acknowledgement."""
         told = msgspec.json.decode(answer.body)
         if answer.status in (200, 201):
@@ -90,6 +94,7 @@ class Load:
             found = {each.replace("-", ""): amount for each, amount in zip(ids, units, strict=True)}
             assert found.keys().isdisjoint(self.acknowledged), "an id was given twice"
             self.acknowledged |= found
+            self.moments |= dict.fromkeys(found, (sent, time.monotonic()))
             self.grown.set()
             return True
         assert answer.status == 503, answer
