@@ -1,7 +1,7 @@
 """A copy of a database file, consistent to one commit, while the service goes on writing to it.
 
-The copy is read in one transaction of a connection that neither writes nor checkpoints: only the
-service's own connection does, which is what keeps the two from ever meeting. While it is being read the
+The copy is read in one transaction of a read-only connection, which neither writes nor checkpoints:
+the service's own is the only one that does. While it is being read the
 WAL cannot start over, so it grows by what is written meanwhile.
 """
 
@@ -70,8 +70,6 @@ def _reader(path: Path) -> Iterator[apsw.Connection]:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         connection.set_busy_timeout(_BUSY_MS)
-        # The last connection to close would copy the WAL back and remove it.
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.execute("BEGIN; SELECT count(*) FROM ledger").fetchall()
         yield connection
     finally:

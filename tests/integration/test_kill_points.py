@@ -121,12 +121,15 @@ def test_a_kill_loses_nothing_that_was_acknowledged(
     assert rows_in(path) == after
 
 
+@needs_strace
 @pytest.mark.parametrize("more", [0, *range(1, POINTS // 4 * 40, 40)])
 def test_what_a_deletion_has_cleared_never_returns_though_the_service_is_killed_behind_it(
     more: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "ledger.db"
-    with ServiceProcess(environment(path)) as service:
+    # So slow that an answer that comes before its commit is heard before it, too.
+    command = strace(tmp_path / "trace", pwrite64="delay_enter=2000")
+    with ServiceProcess(environment(path), command) as service:
         load = Load(service.serving(), connections=16, batch_connections=2)
 
         async def delete_and_kill() -> tuple[float, float]:

@@ -4,6 +4,7 @@
 thread, so the n-th of them is the n-th in its order.
 """
 
+import functools
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,7 +34,10 @@ def strace(trace: Path, **faults: str) -> tuple[str, ...]:
     return ("strace", "-D", "-f", "-y", "-qq", "-o", str(trace), *options)
 
 
-needs_strace = pytest.mark.skipif(
-    not works(*strace(Path("/dev/null"), fdatasync="delay_enter=1"), "true"),
-    reason="strace cannot trace here",
-)
+@functools.cache
+def can_strace() -> bool:
+    """Whether this machine lets us trace at all."""
+    return works(*strace(Path("/dev/null"), fdatasync="delay_enter=1"), "true")
+
+
+needs_strace = pytest.mark.skipif(not can_strace(), reason="strace cannot trace here")
