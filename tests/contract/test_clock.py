@@ -41,7 +41,7 @@ def test_however_the_clock_jumps_the_figures_are_those_of_the_list_or_none(
     url = f"sqlite:///{tmp_path}/ledger.db" if is_durable else "memory://"
     clock, kept = Clock(NOW_MS), [0]
     with serve(Settings(database_url=url), clock) as service:
-        for step in range(200):
+        for step in range(100):
             told = f"seed {SEED}, step {step}"
             clock.now_ms = generator.choice(
                 [

@@ -22,7 +22,7 @@ from tests.support.process import WAIT_SECONDS, ServiceProcess
 from tests.support.strace import needs_strace, strace
 from tests.support.thread import Clock, serve
 
-POINTS = int(os.environ.get("MILLRACE_KILL_POINTS", "8"))
+POINTS = int(os.environ.get("MILLRACE_KILL_POINTS", "4"))
 SEED = int(os.environ.get("MILLRACE_KILL_SEED", "20260102"))
 
 WINDOW_SECONDS = 3600

@@ -21,8 +21,8 @@ from tests.support.process import ServiceProcess
 from tests.support.strace import needs_strace, strace
 
 IS_LONG = os.environ.get("MILLRACE_OVERLOAD", "") == "1"
-LEARNING_SECONDS = 4.0 if IS_LONG else 1.0
-OVERLOAD_SECONDS = 60.0 if IS_LONG else 2.0
+LEARNING_SECONDS = 4.0 if IS_LONG else 0.5
+OVERLOAD_SECONDS = 60.0 if IS_LONG else 1.5
 
 SYNC_MICROSECONDS = 20_000
 # Some seconds into the load: a commit of a full batch makes some forty writes.
