@@ -5,6 +5,7 @@ from typing import Final
 
 import click
 
+from app.commands.backup import backup
 from app.commands.serve import serve
 from app.settings import SettingsError
 
@@ -19,6 +20,7 @@ def command_line(context: click.Context) -> int:
 
 
 command_line.add_command(serve)
+command_line.add_command(backup)
 
 
 def main() -> int:

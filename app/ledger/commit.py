@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
+from time import monotonic
 from typing import Final, Protocol
 
 import structlog
@@ -23,6 +24,9 @@ GATHERED_ROWS_MAX: Final = 1024
 # Some 16 MB of rows with their callers; at 20 000 rows a second, less than a second of waiting. One
 # submission of many rows may go past it, by its own length.
 PENDING_ROWS_MAX: Final = 16_384
+# On a slow disk so many rows would wait for longer than that is worth: what would have to wait longer
+# than this, by the pace of the last commits, is not taken.
+PENDING_SECONDS_MAX: Final = 0.1
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -100,6 +104,9 @@ class GroupCommit:
         self._jobs: deque[_Job] = deque()
         self._gathering: _Batch | None = None
         self._pending_rows = 0
+        self._last_seconds = 0.0
+        self._pace_seconds = 0.0
+        """What a commit takes: the shorter of the last two, as one may have copied back the WAL."""
         self._wake = asyncio.Event()
         self._is_closing = False
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -109,8 +116,15 @@ class GroupCommit:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many rows wait that no more should be submitted."""
-        return self._pending_rows >= PENDING_ROWS_MAX
+        """Whether so many rows wait, or for so long, that no more should be submitted."""
+        if self._pending_rows >= PENDING_ROWS_MAX:
+            return True
+        # What joins a batch that is gathering, or is the first of the next, makes nobody wait.
+        batch = self._gathering
+        if not self._jobs or (batch is not None and batch.weight < GATHERED_ROWS_MAX):
+            return False
+        # It would wait for the one under way, for those in the queue, and for its own.
+        return (len(self._jobs) + 2) * self._pace_seconds > PENDING_SECONDS_MAX
 
     def submit(self, rows: Sequence[Row], done: Done) -> None:
         """Queue rows that are to be kept together, or not at all."""
@@ -188,6 +202,7 @@ class GroupCommit:
                 self._count(rows)
                 self._note_room()
 
+        started = monotonic()
         try:
             await self._guarded(keep_and_count)
         except StoreRefused:
@@ -197,6 +212,8 @@ class GroupCommit:
         else:
             verdict = Verdict.ACCEPTED
         self._pending_rows -= batch.weight
+        seconds = monotonic() - started
+        self._pace_seconds, self._last_seconds = min(seconds, self._last_seconds), seconds
         for submitted, done in [*batch.plain, *(((), keyed.done) for keyed in batch.keyed)]:
             try:
                 done(verdict, submitted)

@@ -151,7 +151,7 @@ class Ledger:
         bounds = Bounds(now_ms, from_ms, to_ms, self._late)
         request = Request(transactions, bounds, self._identifiers.take, word, done, key, item_keys)
         if request.digests:
-            if self._is_shut:
+            if self.is_shut:
                 request.done(Verdict.UNREADY)
             else:
                 self._commit.submit_keyed(request)
@@ -164,13 +164,14 @@ class Ledger:
 
     def _submit_rows(self, rows: Sequence[Row], done: Done) -> None:
         """Keep all of these rows or none; `done` is called once, at once or when they are counted."""
-        if self._is_shut:
+        if self.is_shut:
             done(Verdict.UNREADY, ())
         else:
             self._commit.submit(rows, done)
 
     @property
-    def _is_shut(self) -> bool:
+    def is_shut(self) -> bool:
+        """Whether whatever is submitted now is refused unseen: no need to look at it."""
         return bool(self._blocked or self._commit.has_failed or self._commit.is_full)
 
     def moment(self) -> Moment:

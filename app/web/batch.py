@@ -95,6 +95,9 @@ class Batch:
         is_atomic, wants_ids = _options(query)
         key = idempotency_key(scope)
         body = await read_json(scope, receive, BATCH_BYTES_MAX, takes_ndjson=True)
+        if self._ledger.is_shut:
+            # Before it is decoded: that would cost those who are served what it costs to serve them.
+            return self._ingest.word_verdict(Verdict.UNREADY)
         items = self._decode(body, caller.subject, is_lines=is_ndjson(scope))
         transactions = [item for item in items if isinstance(item, Transaction)]
         errors: list[_ItemError] = []

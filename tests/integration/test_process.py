@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import sqlite3
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,80 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.server.serve import _listen
-from loadtest.client import Client, LostAnswerError, NotConnectedError, parse_address
+from tests.support.ledger_file import Amounts, figures, figures_of, rows_in, sqlite_url
+from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 
 CONNECTIONS = 32
 KILL_ROUNDS = int(os.environ.get("MILLRACE_KILL_ROUNDS", "4"))
-
-Amounts = dict[str, int]
-
-
-def sqlite_url(path: Path) -> str:
-    return f"sqlite:///{path}"
-
-
-def rows_in(path: Path) -> Amounts:
-    """The amount of each row by its id; SQLite recovers what a killed process left."""
-    connection = sqlite3.connect(path)
-    try:
-        found = connection.execute("SELECT hex(id), amount_units FROM transactions").fetchall()
-    finally:
-        connection.close()
-    amounts = {identifier.lower(): units for identifier, units in found}
-    assert len(amounts) == len(found), "an id occurs twice"
-    return amounts
-
-
-class Load:
-    """Connections that post one transaction after another, and remember what was acknowledged."""
-
-    def __init__(self, url: str) -> None:
-        self._address = parse_address(url)
-        self.acknowledged: Amounts = {}
-        self.refused = 0
-        self.unanswered = 0
-        self.grown = asyncio.Event()
-
-    async def run(self) -> None:
-        """Post until the service is gone."""
-        await asyncio.gather(*(self._post(number) for number in range(CONNECTIONS)))
-
-    async def reach(self, acknowledged: int) -> None:
-        """Wait until that many have been acknowledged."""
-        while len(self.acknowledged) < acknowledged:
-            self.grown.clear()
-            await self.grown.wait()
-
-    async def _post(self, number: int) -> None:
-        amount = 0
-        async with Client(self._address, connect_seconds=0) as client:
-            while True:
-                amount += 1
-                timestamp_ms = time.time_ns() // 1_000_000
-                body = b'{"amount":%d.%02d,"timestamp":%d}' % (amount, number, timestamp_ms)
-                try:
-                    if not client.connected:
-                        await client.connect()
-                    answer = await client.post("/transactions", body)
-                except NotConnectedError:
-                    return
-                except LostAnswerError:
-                    self.unanswered += 1
-                    return
-                if answer.status == 201:
-                    identifier = answer.body[7:43].decode().replace("-", "")
-                    self.acknowledged[identifier] = amount * 10**8 + number * 10**6
-                    self.grown.set()
-                else:
-                    self.refused += 1
-
-
-def figures(service: ServiceProcess) -> tuple[int, str]:
-    with service.client() as client:
-        answer = client.get("/stats")
-        total = answer.text.split('"sum":')[1].split(",")[0]
-        return answer.json()["count"], total
 
 
 def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
@@ -93,7 +24,7 @@ def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path) -> 
     acknowledged: Amounts = {}
     for round_number in range(KILL_ROUNDS):
         with ServiceProcess(environment) as service:
-            load = Load(service.serving())
+            load = Load(service.serving(), connections=CONNECTIONS)
 
             async def kill_under_load(load: Load = load, after: int = 40 + 97 * round_number) -> None:
                 async with asyncio.timeout(WAIT_SECONDS):
@@ -111,9 +42,8 @@ def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path) -> 
         # Each round may leave what was in flight: committed, but killed before its answer.
         assert len(rows) - len(acknowledged) <= CONNECTIONS * (round_number + 1)
     rows = rows_in(path)
-    with ServiceProcess(environment) as service:
-        units = sum(rows.values())
-        assert figures(service) == (len(rows), f"{units // 10**8}.{units % 10**8 // 10**6:02d}")
+    with ServiceProcess(environment) as service, service.client() as client:
+        assert figures(client) == figures_of(rows)
 
 
 def test_a_drain_under_load_answers_all_it_keeps_and_exits_with_0(tmp_path: Path) -> None:

@@ -67,16 +67,19 @@ class ServiceProcess:
 
     def wait_for(self, event: str) -> dict[str, Any]:
         """The next log entry of that name. Fails when the process ends without it."""
-        while True:
-            entry = self._news.get(timeout=WAIT_SECONDS)
-            assert entry is not None, f"ended before {event!r}: {self.complaint()}"
-            if entry["event"] == event:
-                return entry
+        entry = self._next(event)
+        assert entry is not None, f"ended before {event!r}: {self.complaint()}"
+        return entry
 
     def serving(self) -> str:
         """The URL it serves on, once it does."""
         entry = self.wait_for("serving")
         return f"http://{entry['host']}:{entry['port']}"
+
+    def serving_unless_ended(self) -> str | None:
+        """The URL it serves on, once it does; None where it ended before."""
+        entry = self._next("serving")
+        return None if entry is None else f"http://{entry['host']}:{entry['port']}"
 
     def client(self) -> httpx.Client:
         """A client of it, once it serves."""
@@ -101,6 +104,12 @@ class ServiceProcess:
         assert self._process.stderr is not None
         self._process.wait(WAIT_SECONDS)
         return self._process.stderr.read()
+
+    def _next(self, event: str) -> dict[str, Any] | None:
+        while True:
+            entry = self._news.get(timeout=WAIT_SECONDS)
+            if entry is None or entry["event"] == event:
+                return entry
 
     def _read_log(self) -> None:
         for line in self._log:

@@ -182,6 +182,64 @@ def test_past_its_bound_the_queue_takes_nothing_more() -> None:
     bench_test(body)
 
 
+@pytest.mark.parametrize(("commit_seconds", "queued_batches_max"), [(0.001, 17), (0.03, 2), (10.0, 1)])
+def test_the_slower_the_store_is_the_less_may_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch, commit_seconds: float, queued_batches_max: int
+) -> None:
+    monkeypatch.setattr(commit, "GATHERED_ROWS_MAX", 10)
+    monkeypatch.setattr(commit, "PENDING_ROWS_MAX", 170)
+
+    async def body(bench: Bench) -> None:
+        seconds = 0.0
+        monkeypatch.setattr(commit, "monotonic", lambda: seconds)
+        for number in range(1, 4):
+            bench.store.gate.clear()
+            bench.submit()
+            await asyncio.sleep(0)
+            seconds += commit_seconds
+            bench.store.gate.set()
+            await bench.answered(number)
+        assert bench.ledger.why_unready() is None
+        bench.store.gate.clear()
+        bench.submit()
+        await asyncio.sleep(0)
+        taken = 0
+        while bench.verdicts[3:] == []:
+            taken += 1
+            bench.submit()
+        assert bench.verdicts[3:] == [Verdict.UNREADY]
+        assert bench.ledger.why_unready() is Unready.OVERLOADED
+        # The last one was not taken. A batch that is not full has room for anyone.
+        assert taken - 1 == min(queued_batches_max * 10, 169)
+        bench.store.gate.set()
+        await bench.answered(3 + 1 + taken)
+        assert bench.ledger.why_unready() is None
+
+    bench_test(body)
+
+
+def test_one_slow_commit_is_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "GATHERED_ROWS_MAX", 10)
+
+    async def body(bench: Bench) -> None:
+        seconds = 0.0
+        monkeypatch.setattr(commit, "monotonic", lambda: seconds)
+        for number, lasted in enumerate((0.001, 5.0), 1):
+            bench.store.gate.clear()
+            bench.submit()
+            await asyncio.sleep(0)
+            seconds += lasted
+            bench.store.gate.set()
+            await bench.answered(number)
+        bench.store.gate.clear()
+        for _ in range(100):
+            bench.submit()
+        assert bench.verdicts == [Verdict.ACCEPTED] * 2
+        assert bench.ledger.why_unready() is None
+
+    bench_test(body)
+
+
 def test_a_store_without_room_refuses_and_is_found_well_again_without_traffic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,33 @@
+"""`python -m app backup FILE`: a copy of the database, also while the service runs."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from app.settings import SettingsError, read_settings
+from app.store.backup import BackupFailed, copy_database
+
+_EXIT_OK: Final = 0
+_EXIT_FAILURE: Final = 1
+
+
+@click.command
+@click.argument("file", type=click.Path(path_type=Path))
+def backup(file: Path) -> int:
+    """Copy the database of DATABASE_URL to FILE, also while the service runs.
+
+    FILE is new, complete, checked and synced, or not there. To restore it is to start from it.
+    """
+    source = read_settings(os.environ).database_path
+    if source is None:
+        raise SettingsError("DATABASE_URL: memory:// keeps nothing that could be backed up")
+    try:
+        copied = copy_database(source, file)
+    except BackupFailed as error:
+        sys.stderr.write(f"millrace: {error}\n")
+        return _EXIT_FAILURE
+    click.echo(f"{file}: {copied.transactions} transactions, {copied.size_bytes} bytes")
+    return _EXIT_OK

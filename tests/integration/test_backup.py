@@ -1,0 +1,174 @@
+"""`python -m app backup FILE`: a whole copy or none, beside a service that goes on."""
+
+import asyncio
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.store import backup
+from app.store.backup import BackupFailed, copy_database
+from tests.integration.test_sqlite import with_store
+from tests.support.ledger_file import figures, figures_of, rows_in, salvaged_rows, sqlite_url
+from tests.support.load import Load
+from tests.support.process import WAIT_SECONDS, ServiceProcess
+
+
+def run_backup(file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", "backup", str(file)],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+
+
+def test_a_copy_taken_under_load_is_one_moment_of_it_and_a_start_from_it_answers_the_same(
+    tmp_path: Path,
+) -> None:
+    path, copy = tmp_path / "ledger.db", tmp_path / "elsewhere" / "copy.db"
+    copy.parent.mkdir()
+    environment = {"DATABASE_URL": sqlite_url(path), "WINDOW_SECONDS": "3600"}
+    with ServiceProcess(environment) as service:
+        load = Load(service.serving(), connections=16, batch_connections=2)
+
+        async def back_up_under_load() -> tuple[dict[str, int], subprocess.CompletedProcess[str]]:
+            async with asyncio.timeout(WAIT_SECONDS):
+                running = asyncio.create_task(load.run())
+                await load.reach(500)
+                before = dict(load.acknowledged)
+                told = await asyncio.to_thread(run_backup, copy, **environment)
+                await load.reach(len(load.acknowledged) + 500)
+                service.terminate()
+                await running
+                return before, told
+
+        before, told = asyncio.run(back_up_under_load())
+        assert service.exit_status() == 0
+    assert told.returncode == 0, told.stderr
+    assert [entry.name for entry in copy.parent.iterdir()] == ["copy.db"]
+    assert copy.stat().st_mode & 0o777 == 0o600
+    kept, copied = rows_in(path), salvaged_rows(copy, tmp_path / "salvaged")
+    assert told.stdout == f"{copy}: {len(copied)} transactions, {copy.stat().st_size} bytes\n"
+    # Everything acknowledged before it began, and of the rest what came first.
+    assert before.items() <= copied.items() <= kept.items()
+    assert len(copied) < len(kept)
+    order = rows_in_order(path)
+    assert order[: len(copied)] == rows_in_order(copy)
+    with ServiceProcess({**environment, "DATABASE_URL": sqlite_url(copy)}) as restored:
+        with restored.client() as client:
+            assert figures(client) == figures_of(copied)
+        restored.terminate()
+        assert restored.exit_status() == 0
+    assert rows_in(copy) == copied
+
+
+def rows_in_order(path: Path) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("SELECT * FROM transactions ORDER BY seq").fetchall()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+def test_a_copy_of_a_stopped_service_has_all_and_leaves_the_file_as_it_is(
+    tmp_path: Path, is_killed: bool
+) -> None:
+    path = tmp_path / "ledger.db"
+    with ServiceProcess({"DATABASE_URL": sqlite_url(path)}) as service:
+        load = Load(service.serving(), connections=4)
+
+        async def fill() -> None:
+            async with asyncio.timeout(WAIT_SECONDS):
+                running = asyncio.create_task(load.run())
+                await load.reach(100)
+                (service.kill if is_killed else service.terminate)()
+                await running
+
+        asyncio.run(fill())
+        service.exit_status()
+    left = {each.name: each.read_bytes() for each in tmp_path.glob("ledger.db*") if is_data(each)}
+    told = run_backup(tmp_path / "copy.db", DATABASE_URL=sqlite_url(path))
+    assert told.returncode == 0, told.stderr
+    assert {name: (tmp_path / name).read_bytes() for name in left} == left
+    assert load.acknowledged.items() <= rows_in(tmp_path / "copy.db").items()
+    assert rows_in(tmp_path / "copy.db") == rows_in(path)
+
+
+def is_data(file: Path) -> bool:
+    return file.name in ("ledger.db", "ledger.db-wal")
+
+
+async def nothing(_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("name", ["copy.db", "copy.db.part", "ledger.db"])
+def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
+    path, taken = tmp_path / "ledger.db", tmp_path / name
+    with_store(path, nothing)
+    if taken != path:
+        taken.write_bytes(b"dear to someone")
+    before = taken.read_bytes()
+    with pytest.raises(BackupFailed, match=rf"{re.escape(str(taken))} exists"):
+        copy_database(path, tmp_path / name.removesuffix(".part"))
+    assert taken.read_bytes() == before
+
+
+def test_a_copy_that_turns_out_damaged_is_not_left_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
+    with_store(path, nothing)
+    whole_copy = backup._copy
+
+    def broken_copy(source: object, part: Path) -> None:
+        whole_copy(source, part)  # type: ignore[arg-type]
+        with part.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * 200)
+
+    monkeypatch.setattr(backup, "_copy", broken_copy)
+    with pytest.raises(BackupFailed):
+        copy_database(path, copy)
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("copy")] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "complaint"),
+    [
+        ("memory://", 2, "DATABASE_URL: memory:// keeps nothing that could be backed up"),
+        ("sqlite:////nowhere/ledger.db", 1, "there is no database at /nowhere/ledger.db"),
+    ],
+)
+def test_what_cannot_be_copied_is_refused_with_one_line(
+    tmp_path: Path, url: str, status: int, complaint: str
+) -> None:
+    told = run_backup(tmp_path / "copy.db", DATABASE_URL=url)
+    assert (told.returncode, told.stdout) == (status, "")
+    assert told.stderr == f"millrace: {complaint}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_with_one_line(tmp_path: Path) -> None:
+    path, copy = tmp_path / "ledger.db", tmp_path / "nowhere" / "copy.db"
+    with_store(path, nothing)
+    told = run_backup(copy, DATABASE_URL=sqlite_url(path))
+    assert told.returncode == 1
+    assert told.stderr == f"millrace: cannot write {copy}: No such file or directory\n"
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE other (id)")
+    connection.close()
+    with pytest.raises(BackupFailed, match=r"cannot copy .*ledger\.db: .*no such table"):
+        copy_database(path, tmp_path / "copy.db")
