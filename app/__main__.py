@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 from app.commands.serve import serve
+from app.commands.token import token
 from app.settings import SettingsError
 
 _EXIT_WRONG_SETTING: Final = 2
@@ -19,6 +20,7 @@ def command_line(context: click.Context) -> int:
 
 
 command_line.add_command(serve)
+command_line.add_command(token)
 
 
 def main() -> int:

@@ -18,14 +18,18 @@ from app.web.body import BODY_BYTES_MAX
 from app.web.guard import ANYONE, Caller, Guard, Permission
 from app.web.ingest import Ingest, Reply
 from app.web.limits import HEADERS_MAX
+from app.web.rate_limit import RateLimit
 from app.web.resource import SANE_REQUEST_ID
 from app.web.stats import Stats
 
-# 1024 heads of at most a kilobyte each; a client that varies its heads without end gains nothing.
+# 1024 heads of at most 4 KiB each, which has room for a token of the usual size; a client that varies
+# its heads without end gains nothing.
 _HEADS_MAX: Final = 1024
-_HEAD_BYTES_MAX: Final = 1024
+_HEAD_BYTES_MAX: Final = 4096
 
-_PLAIN_HEADERS: Final = frozenset((b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"))
+_PLAIN_HEADERS: Final = frozenset(
+    (b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade")
+)
 _JSON: Final = re.compile(rb"application/json(; ?charset=utf-8)?", re.IGNORECASE)
 
 
@@ -48,9 +52,11 @@ FastHandler = Callable[[Head, bytes, Caller, Reply], None]
 
 
 class FastLane:
-    """Knows the heads it answers, and answers them."""
+    """Knows the heads it answers, and answers them; `limit` is None where every caller is anyone."""
 
-    def __init__(self, guard: Guard, ingest: Ingest, stats: Stats, alive: Answer) -> None:
+    def __init__(
+        self, guard: Guard, limit: RateLimit | None, ingest: Ingest, stats: Stats, alive: Answer
+    ) -> None:
         def post_transaction(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             ingest(body, caller, head.key, reply)
 
@@ -72,6 +78,11 @@ class FastLane:
             (b"GET", b"/health"): (get_alive, None),
             (b"GET", b"/livez"): (get_alive, None),
         }
+        if limit is not None:
+            self._entries = {
+                door: (handler if permission is None else _limited(handler, limit), permission)
+                for door, (handler, permission) in self._entries.items()
+            }
         self._heads: dict[bytes, Head | None] = {}
 
     def head(self, raw: bytes) -> Head | None:
@@ -83,8 +94,10 @@ class FastLane:
         if len(raw) > _HEAD_BYTES_MAX:
             return None
         head = self._read(raw)
-        # A head with a key or an id of its own will hardly come again.
-        if head is None or (head.key is None and head.request_id is None):
+        # A head with a key or an id of its own will hardly come again, and that of a caller whom nobody
+        # knows should not make way for itself.
+        comes_again = head is None or (head.key is None and head.request_id is None)
+        if comes_again and (head is None or self.caller(head) is not None):
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
             self._heads[raw] = head
@@ -123,6 +136,19 @@ class FastLane:
             key=reader.key,
             request_id=reader.request_id,
         )
+
+
+def _limited(handler: FastHandler, limit: RateLimit) -> FastHandler:
+    """A handler that is asked only as often as its caller may ask."""
+
+    def handle(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
+        refusal = limit.take(caller.subject or "")
+        if refusal is None:
+            handler(head, body, caller, reply)
+        else:
+            reply(refusal)
+
+    return handle
 
 
 class _HeadReader:
