@@ -81,7 +81,14 @@ class KeySet:
     async def _keep_fresh(self) -> None:
         while True:
             await self._refresh()
-            await self._sleep(_REFRESH_SECONDS if self._is_current else _RETRY_SECONDS)
+            while (rest_seconds := self._rest_seconds()) > 0:
+                await self._sleep(rest_seconds)
+
+    def _rest_seconds(self) -> float:
+        """How long it may be until the next fetch; an unknown key may have caused one since the last."""
+        period_seconds = _REFRESH_SECONDS if self._is_current else _RETRY_SECONDS
+        passed_seconds = (self._now_ms() - (self._asked_ms or 0)) / 1000
+        return min(period_seconds - passed_seconds, period_seconds)
 
     def _find(self, name: _Name) -> Key | None:
         is_stale = self._now_ms() - self._read_ms > _STALE_MS_MAX

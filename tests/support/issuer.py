@@ -32,9 +32,13 @@ def number(value: int, length: int) -> str:
 
 
 @cache
+def _rsa_key(name: str, bits: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, bits)
+
+
 def rsa_key(name: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     """A key pair; the same name is the same pair."""
-    return rsa.generate_private_key(65537, bits)
+    return _rsa_key(name, bits)
 
 
 @cache
@@ -117,6 +121,7 @@ class KeySetServer:
 
     def __init__(self, *members: Json) -> None:
         self.fetches = 0
+        self.paths: list[str] = []
         self.publish(*members)
         self._port = 0
         self.come()
@@ -151,7 +156,6 @@ class KeySetServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.paths: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
