@@ -39,8 +39,10 @@ class RateLimit:
         """Take from the caller's bucket; the refusal where there is nothing left in it."""
         buckets, now = self._full_at, self._now_ms() * self._per_second
         empty = now + self._burst_steps
-        # A bucket is never further from full than empty, unless the clock was set back.
-        full_at = min(max(buckets.get(caller, 0), now), empty) + _REQUEST_STEPS
+        full_at = buckets.get(caller, now)
+        if not now <= full_at <= empty:
+            full_at = now  # It is full, or of the time before the clock was set back.
+        full_at += _REQUEST_STEPS
         if full_at > empty:
             return self._refuse(full_at - empty)
         buckets[caller] = full_at

@@ -96,13 +96,10 @@ class TokenGuard:
     def recognise(self, authorization: bytes | None, permission: Permission) -> Caller | None:
         """A caller whose token was verified in the last minute."""
         known = self._known.get(authorization)
-        if (
-            known is not None
-            and known.from_ms <= self._now_ms() < known.until_ms
-            and permission in known.caller.permissions
-        ):
-            return known.caller
-        return None
+        if known is None or not known.from_ms <= self._now_ms() < known.until_ms:
+            return None
+        caller = known.caller
+        return caller if permission in caller.permissions else None
 
     async def admit(self, authorization: bytes | None, permission: Permission) -> Caller:
         """Verify the token, unless that was just done. Raises Problem."""
