@@ -94,10 +94,9 @@ class FastLane:
         if len(raw) > _HEAD_BYTES_MAX:
             return None
         head = self._read(raw)
-        # A head with a key or an id of its own will hardly come again, and that of a caller whom nobody
-        # knows should not make way for itself.
-        comes_again = head is None or (head.key is None and head.request_id is None)
-        if comes_again and (head is None or self.caller(head) is not None):
+        # A head with a key or an id of its own will hardly come again, and as long as nobody knows its
+        # caller it must not take the place of others.
+        if head is None or not (head.key or head.request_id or self.caller(head) is None):
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
             self._heads[raw] = head

@@ -3,10 +3,13 @@
 import http.client
 import json
 import socket
+import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from app.settings import Authentication, Settings, Switch
@@ -269,3 +272,22 @@ def test_a_refusal_pipelined_between_others_keeps_its_place(by_secret: ServiceTh
             answers.read(length)
         answers.close()
     assert statuses == [200, 401, 200, 200, 401, 200]
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_transaction_without_a_user_is_its_subjects(lane: Switch, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    settings = msgspec.structs.replace(
+        protected(lane, jwt_secret=SECRET), database_url=f"sqlite:///{path}"
+    )
+    headers = {"authorization": f"Bearer {secret_mint(claims={'sub': 'alice'})}"}
+    with serve(settings, Clock(NOW_MS)) as service:
+        for user in ({}, {"user_id": None}, {"user_id": "bob"}, {}):
+            body = {"amount": 1, "timestamp": NOW_MS, **user}
+            for path_, content in (("/transactions", body), ("/transactions/batch", [body])):
+                answer = service.client.post(path_, json=content, headers=headers)
+                assert answer.is_success, answer.text
+    connection = sqlite3.connect(path)
+    kept = [user for (user,) in connection.execute("SELECT user_id FROM transactions ORDER BY seq")]
+    connection.close()
+    assert kept == ["alice"] * 4 + ["bob"] * 2 + ["alice"] * 2

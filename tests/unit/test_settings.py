@@ -142,7 +142,7 @@ def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
         *(("WORKERS", wrong) for wrong in ("0", "2", "-1", "auto")),
         *(("ALLOW_NEGATIVE_AMOUNTS", wrong) for wrong in ("maybe", "2", "null")),
         *(("LATE", wrong) for wrong in ("kept", "drop", "null")),
-        *(("AUTH", wrong) for wrong in ("jwt", "on", "none", "basic")),
+        *(("AUTH", wrong) for wrong in ("jwt", "JWT", "on", "none", "basic")),
         *(("LOG_LEVEL", wrong) for wrong in ("loud", "0", "null")),
         *(("DEFAULT_CURRENCY", wrong) for wrong in ("usd", "US", "DOGE", "HRK", "USD,EUR", "null")),
         *(
