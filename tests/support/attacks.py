@@ -123,6 +123,7 @@ SECRET_ATTACKS: dict[str, tuple[str, str]] = {
     "an algorithm given twice": (spelled(), spelled('{"alg":"none","alg":"HS256"}')),
     "crit": member({"x": 1}, {"crit": ["x"], "x": 1}),
     "crit that is empty": member({}, {"crit": []}),
+    "crit of what the library knows": member({"b64": True}, {"crit": ["b64"], "b64": True}),
     "a payload that is not encoded": member({}, {"b64": False}),
     "a payload that is not encoded, critically": member({}, {"b64": False, "crit": ["b64"]}),
     "another type of token": member({"typ": "at+jwt"}, {"typ": "logout+jwt"}),
@@ -159,6 +160,10 @@ SECRET_ATTACKS: dict[str, tuple[str, str]] = {
     "expired before time began": claim(NOW, -1e300, "exp"),
     "not valid yet": claim(NOW + 30, NOW + 31, "nbf"),
     "not valid for a fraction yet": claim(NOW + 29.5, NOW + 30.5, "nbf"),
+    "a beginning that is no number": (
+        with_claims(f'{SUB},{EXP},"nbf":0'),
+        with_claims(f'{SUB},{EXP},"nbf":NaN'),
+    ),
     "never valid": claim(NOW, 1e308, "nbf"),
     "a beginning that is text": claim(NOW, str(NOW), "nbf"),
     "made in the future": claim(NOW + 30, NOW + 31, "iat"),
