@@ -65,7 +65,7 @@ class Fetcher:
             writer.transport.abort()
         # An answer without a length ends with its connection; what is cut off is no JSON.
         if status != HTTPStatus.OK:
-            raise FetchFailed(f"the answer is {status}")
+            raise FetchFailed(f"the answer is {status}" if status else "there is no answer")
         return bytes(answer.body)
 
 

@@ -3,11 +3,23 @@
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers
 
 from tests.contract.test_auth import ask, assert_refused, protected
 from tests.contract.test_http import assert_problem
 from tests.support.attacks import NOW, NOW_MS, RSA_GOOD, ec_mint, rsa_mint
-from tests.support.issuer import Json, KeySetServer, ec_member, rsa_member, rsa_signer
+from tests.support.issuer import (
+    Json,
+    KeySetServer,
+    ec_key,
+    ec_member,
+    ec_signer,
+    number,
+    rsa_key,
+    rsa_member,
+    rsa_signer,
+)
 from tests.support.thread import Clock, serve
 
 
@@ -61,6 +73,13 @@ def test_a_token_of_a_withdrawn_key_is_not_remembered_past_the_change() -> None:
             server.leave()
 
 
+def private(member: Json, key: RSAPrivateKey | EllipticCurvePrivateKey) -> Json:
+    """A key pair's member with its secret half, which whoever reads the set could sign with."""
+    numbers = key.private_numbers()
+    secret = numbers.d if isinstance(numbers, RSAPrivateNumbers) else numbers.private_value
+    return {**member, "d": number(secret, key.key_size // 8)}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "headers"),
     [
@@ -79,7 +98,8 @@ def test_a_token_of_a_withdrawn_key_is_not_remembered_past_the_change() -> None:
         (json.dumps({"keys": [rsa_member("r1")], "x": "a" * 400_000}).encode(), 200, {}),
         (json.dumps({"keys": [rsa_member("r1", use="enc")]}).encode(), 200, {}),
         (json.dumps({"keys": [rsa_member("r1", alg="RS512")]}).encode(), 200, {}),
-        (json.dumps({"keys": [rsa_member("r1", d="AQAB")]}).encode(), 200, {}),
+        (json.dumps({"keys": [private(ec_member("r9"), ec_key("r9"))]}).encode(), 200, {}),
+        (json.dumps({"keys": [private(rsa_member("r9"), rsa_key("r9"))]}).encode(), 200, {}),
         (json.dumps({"keys": [{"kty": "oct", "kid": "r1", "k": "c2VjcmV0"}]}).encode(), 200, {}),
         (json.dumps({"keys": [rsa_member("weak", 1024)]}).encode(), 200, {}),
     ],
@@ -93,7 +113,9 @@ def test_a_key_set_that_is_none_does_not_replace_the_one_before(
             assert ask(service, RSA_GOOD).status_code == 200
             server.answer(body, status, headers)
             service.clock.now_ms += 30_000
-            assert ask(service, rsa_mint(header={"kid": "r9"})).status_code == 503
+            for mint, signer in ((rsa_mint, rsa_signer("r9")), (ec_mint, ec_signer("r9"))):
+                token = mint(header={"kid": "r9"}, sign=signer)
+                assert ask(service, token).status_code == 503
             assert server.fetches == 2
             assert ask(service, rsa_mint(claims={"sub": "bob"})).status_code == 200
         finally:
