@@ -70,7 +70,8 @@ class FastLane:
         def get_alive(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             reply(alive)
 
-        self._guard = guard
+        self._everyone = guard.everyone
+        self._recognise = guard.recognise
         self._entries: dict[tuple[bytes, bytes], tuple[FastHandler, Permission | None]] = {
             (b"POST", b"/transactions"): (post_transaction, Permission.WRITE),
             (b"GET", b"/stats"): (get_stats, Permission.STATS),
@@ -104,9 +105,9 @@ class FastLane:
 
     def caller(self, head: Head) -> Caller | None:
         """Who sent this head; None where only the plain lane can tell, or will refuse them."""
-        if head.caller is not None or head.permission is None:
+        if head.permission is None:
             return head.caller
-        return self._guard.recognise(head.authorization, head.permission)
+        return self._recognise(head.authorization, head.permission)
 
     def _read(self, raw: bytes) -> Head | None:
         reader = _HeadReader()
@@ -128,7 +129,7 @@ class FastLane:
         return Head(
             handler=handler,
             permission=permission,
-            caller=ANYONE if permission is None else self._guard.everyone,
+            caller=ANYONE if permission is None else self._everyone,
             query=url.query or b"",
             body_bytes=reader.body_bytes,
             authorization=reader.authorization,

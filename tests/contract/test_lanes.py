@@ -167,3 +167,29 @@ def test_a_caller_who_is_known_takes_the_fast_lane() -> None:
         await service.ledger.close()
 
     asyncio.run(main())
+
+
+def test_the_heads_of_strangers_do_not_take_the_place_of_a_known_callers() -> None:
+    async def main() -> None:
+        service = build_service(BY_TOKEN, pytest.fail, Clock(NOW_MS))
+        await service.ledger.open()
+        config = server_config(BY_TOKEN, service)
+        config.load()
+        fast_lane, wire = service.fast_lane, Wire()
+        assert fast_lane is not None
+        wire.protocol = Protocol(config, ServerState(), {}, fast_lane=fast_lane)
+        wire.protocol.connection_made(wire)
+        head = b"GET /stats HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\n\r\n"
+        wire.protocol.data_received(head % READS.encode())
+        for _ in range(12):
+            await asyncio.sleep(0)
+        remembered = fast_lane.head(head % READS.encode())
+        assert remembered is not None
+        for number in range(3000):
+            stranger = fast_lane.head(head % str(number).encode())
+            assert stranger is not None
+            assert fast_lane.caller(stranger) is None
+        assert fast_lane.head(head % READS.encode()) is remembered
+        await service.ledger.close()
+
+    asyncio.run(main())

@@ -104,3 +104,10 @@ def test_addresses_tell_callers_apart_as_far_as_they_can(one: str, other: str, a
 
 def test_without_an_address_there_is_one_caller() -> None:
     assert address_name({"client": None}) == b""
+
+
+def test_who_was_idle_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limit, "CALLERS_MAX", 3)
+    limit = RateLimit(1, 2, Clock(NOW_MS))
+    assert [limit.take(name) is None for name in ("alice", "u-1", "u-2", "alice", "u-3")] == [True] * 5
+    assert limit.take("alice") is not None
