@@ -57,7 +57,6 @@ class Code(StrEnum):
     INVALID_PARAMETER = "invalid_parameter"
     TIMESTAMP_AHEAD = "timestamp_ahead"
     RATE_LIMITED = "rate_limited"
-    CROSS_ORIGIN_REFUSED = "cross_origin_refused"
     KEYS_UNAVAILABLE = "keys_unavailable"
     NOT_READY = "not_ready"
     TOO_MANY_CONNECTIONS = "too_many_connections"

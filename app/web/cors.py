@@ -49,7 +49,7 @@ class CrossOrigin(CORSMiddleware):
         if response.status_code == HTTPStatus.OK:
             return response
         detail = bytes(response.body).decode()
-        answer = problem(HTTPStatus.BAD_REQUEST, Code.CROSS_ORIGIN_REFUSED, detail)
+        answer = problem(HTTPStatus.FORBIDDEN, Code.FORBIDDEN, detail)
         response.status_code, response.body = answer.status, answer.body
         for name, value in answer.headers:
             response.headers[name.decode()] = value.decode()

@@ -131,7 +131,7 @@ def test_a_page_of_a_named_origin_may_ask_and_read(cross_origin: ServiceThread, 
 def test_a_page_of_another_origin_may_not(cross_origin: ServiceThread, origin: str) -> None:
     headers = {"origin": origin, "access-control-request-method": "POST"}
     preflight = cross_origin.client.options("/transactions", headers=headers)
-    assert_problem(preflight, 400, "cross_origin_refused")
+    assert_problem(preflight, 403, "forbidden")
     assert "access-control-allow-origin" not in preflight.headers
     answer = cross_origin.client.get(
         "/stats", headers={"origin": origin, "authorization": f"Bearer {secret_mint()}"}
@@ -146,9 +146,7 @@ def test_a_preflight_for_what_there_is_not_is_refused(
     cross_origin: ServiceThread, asked: dict[str, str]
 ) -> None:
     headers = {"origin": PAGE, "access-control-request-method": "POST", **asked}
-    assert_problem(
-        cross_origin.client.options("/transactions", headers=headers), 400, "cross_origin_refused"
-    )
+    assert_problem(cross_origin.client.options("/transactions", headers=headers), 403, "forbidden")
 
 
 def test_without_an_origin_nothing_is_said_of_any(cross_origin: ServiceThread) -> None:
