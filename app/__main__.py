@@ -7,6 +7,7 @@ import click
 
 from app.commands.backup import backup
 from app.commands.serve import serve
+from app.commands.token import token
 from app.settings import SettingsError
 
 _EXIT_WRONG_SETTING: Final = 2
@@ -21,6 +22,7 @@ def command_line(context: click.Context) -> int:
 
 command_line.add_command(serve)
 command_line.add_command(backup)
+command_line.add_command(token)
 
 
 def main() -> int:

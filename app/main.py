@@ -11,14 +11,16 @@ from app.core.identifier import IdentifierSource
 from app.core.transaction import TransactionDecoder
 from app.core.window import Shape
 from app.ledger.ledger import Ledger
-from app.settings import Late, Settings, Switch
+from app.settings import Authentication, Late, Settings, Switch
 from app.store.base import MemoryStore, Store
 from app.store.sqlite import SQLiteStore
 from app.web.batch import Batch
+from app.web.cors import CrossOrigin
 from app.web.fast_lane import FastLane
-from app.web.guard import OpenDoor
+from app.web.guard import Guard, OpenDoor
 from app.web.health import ALIVE, Health
 from app.web.ingest import Ingest
+from app.web.rate_limit import RateLimit
 from app.web.routes import build_router
 from app.web.stats import Stats
 from app.web.transactions import Transactions
@@ -59,11 +61,37 @@ def build_service(
     ingest = Ingest(decoder, ledger)
     stats = Stats(ledger, settings.currencies)
     batch = Batch(decoder, ledger, ingest)
-    guard = OpenDoor()
+    guard, limit = _build_guard(settings, now_ms), _build_limit(settings, now_ms)
     transactions, health = Transactions(ingest, ledger), Health(ledger)
-    application = build_router(guard, transactions, batch, stats, health)
-    is_fast = settings.fast_lane is Switch.ON
-    return Service(ledger, application, FastLane(guard, ingest, stats, ALIVE) if is_fast else None)
+    router = build_router(guard, limit, transactions, batch, stats, health)
+    # A limit of addresses is the plain lane's: the fast one does not look where a request came from.
+    is_fast = settings.fast_lane is Switch.ON and (limit is None or guard.everyone is None)
+    fast_lane = FastLane(guard, limit, ingest, stats, ALIVE) if is_fast else None
+    application = CrossOrigin(router, settings.origins) if settings.origins else router
+    return Service(ledger, application, fast_lane)
+
+
+def _build_limit(settings: Settings, now_ms: Callable[[], int]) -> RateLimit | None:
+    per_second = settings.rate_limit_per_second
+    return RateLimit(per_second, settings.rate_limit_burst or per_second, now_ms) if per_second else None
+
+
+def _build_guard(settings: Settings, now_ms: Callable[[], int]) -> Guard:
+    if settings.auth is not Authentication.JWT:
+        return OpenDoor()
+    # Who asks for no tokens need not wait for cryptography at every start.
+    from app.web.fetch import Fetcher
+    from app.web.key_set import KeySet
+    from app.web.token_guard import TokenGuard
+    from app.web.tokens import Keys, SharedSecret, Verifier
+
+    key_set = KeySet(Fetcher(settings.jwt_jwks_url), now_ms) if settings.jwt_jwks_url else None
+    keys: Keys = key_set or SharedSecret(settings.jwt_secret)
+    guard = TokenGuard(Verifier(keys, settings.jwt_issuer, settings.jwt_audience, now_ms), now_ms)
+    if key_set is not None:
+        key_set.on_change = guard.forget
+        key_set.keep_fresh()
+    return guard
 
 
 def _build_store(settings: Settings) -> Store:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Final, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +17,14 @@ MEMORY: Final = "memory://"
 SQLITE: Final = "sqlite:///"
 
 _CODE: Final = re.compile(r"[A-Z0-9]{2,12}")
+
+# As browsers send it: in lower case, without a path, and without the port that its scheme has anyway.
+_ORIGIN: Final = re.compile(
+    r"(?:http(?!.*:80$)|https(?!.*:443$))://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
+)
+
+_JWT: Final = ("JWT_SECRET", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE")
+_SECRET_BYTES_MIN: Final = 32
 
 # The last part names a file; SQLite itself would take :memory: and file: for something else.
 _FILE_URL: Final = re.compile(rf"{SQLITE}(?!file:)(?:.*/)?(?!\.{{1,2}}$|:)[^/]+")
@@ -39,6 +48,7 @@ class Authentication(Enum):
 
     UNSET = ""
     OFF = "off"
+    JWT = "jwt"
 
 
 class Switch(Enum):
@@ -107,12 +117,57 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         Authentication,
         Meta(description="`off`: anyone who can connect may do anything. Unset: only on loopback."),
     ] = Authentication.UNSET
+    jwt_secret: Annotated[
+        str, Meta(description="Secret of at least 32 bytes that tokens are signed with (HS256).")
+    ] = ""
+    jwt_jwks_url: Annotated[
+        str,
+        Meta(description="Where the issuer publishes the keys tokens are signed with (RS256, ES256)."),
+    ] = ""
+    jwt_issuer: Annotated[str, Meta(description="The `iss` a token must have.")] = ""
+    jwt_audience: Annotated[str, Meta(description="The `aud` a token must have, or one of them.")] = ""
+    rate_limit_per_second: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="Requests a second each caller may send; 0: any number."),
+    ] = 0
+    rate_limit_burst: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="Requests a caller may send at once; 0: a second's."),
+    ] = 0
+    trusted_proxies: Annotated[
+        str,
+        Meta(description="Addresses and networks of proxies whose `X-Forwarded-For` is believed."),
+    ] = ""
+    cors_origins: Annotated[
+        str, Meta(description="Origins whose pages may call from a browser, separated by commas.")
+    ] = ""
     log_level: Annotated[LogLevel, Meta(description="Least severe event logged.")] = LogLevel.INFO
+
+    def __repr__(self) -> str:
+        """Without values: one of them is a secret."""
+        return "Settings(...)"
+
+    @property
+    def authentication(self) -> str:
+        """Who may enter, in words for an operator."""
+        if self.auth is Authentication.JWT:
+            return "jwt (secret)" if self.jwt_secret else "jwt (key set)"
+        return self.auth.value or "off (loopback only)"
 
     @property
     def currencies(self) -> frozenset[str]:
         """Every code a transaction may carry."""
-        return ISO_4217 | set(_codes(self.extra_currencies))
+        return ISO_4217 | set(_words(self.extra_currencies))
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins whose pages may call."""
+        return _words(self.cors_origins)
+
+    @property
+    def proxies(self) -> list[str]:
+        """The addresses and networks of the proxies that are trusted."""
+        return _words(self.trusted_proxies)
 
     @property
     def database_path(self) -> Path | None:
@@ -124,12 +179,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 _NOT_BUILT: Final = (
     "REDIS_URL",
     "NODE_ID",
-    "TRUSTED_PROXIES",
-    "CORS_ORIGINS",
-    "JWT_SECRET",
-    "JWT_JWKS_URL",
-    "JWT_ISSUER",
-    "JWT_AUDIENCE",
 )
 
 
@@ -156,7 +205,7 @@ def read_settings(environment: Environment) -> Settings:
 
 def _check(settings: Settings) -> None:
     """What a type cannot say. Raises SettingsError."""
-    for code in _codes(settings.extra_currencies):
+    for code in _words(settings.extra_currencies):
         if not _CODE.fullmatch(code):
             raise SettingsError(
                 f"EXTRA_CURRENCIES: {code!r} is not a code of 2 to 12 capitals and digits"
@@ -168,15 +217,77 @@ def _check(settings: Settings) -> None:
     url = settings.database_url
     if url != MEMORY and not _FILE_URL.fullmatch(url):
         raise SettingsError("DATABASE_URL: must be sqlite:/// and the path of a file, or memory://")
+    _check_auth(settings)
+    _check_callers(settings)
+
+
+def _check_auth(settings: Settings) -> None:
     if settings.auth is Authentication.UNSET and not _is_loopback(settings.host):
         raise SettingsError(
             f"AUTH: must be set where HOST ({settings.host}) is not a loopback address; "
             "AUTH=off lets in whoever can connect"
         )
+    given = {name: getattr(settings, name.lower()) for name in _JWT}
+    if settings.auth is not Authentication.JWT:
+        for name in filter(given.get, given):
+            raise SettingsError(f"{name}: means nothing without AUTH=jwt")
+        return
+    if bool(settings.jwt_secret) == bool(settings.jwt_jwks_url):
+        raise SettingsError("AUTH: jwt needs either JWT_SECRET or JWT_JWKS_URL, and not both")
+    for name in ("JWT_ISSUER", "JWT_AUDIENCE"):
+        if not given[name]:
+            raise SettingsError(f"{name}: must be set where AUTH=jwt")
+    if settings.jwt_jwks_url:
+        _check_key_set_url(settings.jwt_jwks_url)
+    else:
+        _check_secret(settings.jwt_secret)
 
 
-def _codes(text: str) -> list[str]:
-    return [code.strip() for code in text.split(",") if code.strip()]
+def _check_secret(secret: str) -> None:
+    if len(secret.encode()) < _SECRET_BYTES_MIN:
+        raise SettingsError(f"JWT_SECRET: must have at least {_SECRET_BYTES_MIN} bytes")
+    # Here, as only who asks for tokens needs cryptography.
+    from jwt import InvalidKeyError, get_algorithm_by_name
+
+    try:
+        # Whoever has such a key has published it, or knows it as something else.
+        get_algorithm_by_name("HS256").prepare_key(secret)
+    except InvalidKeyError:
+        raise SettingsError("JWT_SECRET: must not be a public key, a certificate or a JWK") from None
+
+
+def _check_key_set_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, is_plain = parts.hostname or "", parts.scheme == "http"
+        is_right = parts.port != 0 and parts.username is None and not parts.fragment and url.isascii()
+    except ValueError:
+        is_right = False
+    if not (is_right and host and " " not in url) or parts.scheme not in ("https", "http"):
+        raise SettingsError("JWT_JWKS_URL: must be an https URL without user and fragment")
+    if is_plain and not _is_loopback(host):
+        raise SettingsError("JWT_JWKS_URL: must be https, as its host is not a loopback address")
+
+
+def _check_callers(settings: Settings) -> None:
+    if settings.rate_limit_burst and not settings.rate_limit_per_second:
+        raise SettingsError("RATE_LIMIT_BURST: means nothing without RATE_LIMIT_PER_SECOND")
+    for proxy in settings.proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            raise SettingsError(
+                f"TRUSTED_PROXIES: {proxy!r} is no address or network, such as 10.0.0.0/8"
+            ) from None
+    for origin in settings.origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise SettingsError(
+                f"CORS_ORIGINS: {origin!r} is no origin as browsers send it, such as https://example.org"
+            )
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _choices(name: str) -> str:

@@ -135,7 +135,9 @@ def server_config(settings: Settings, service: Service) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         log_level="error",
-        proxy_headers=False,
+        # Behind proxies that are trusted the client is the one they name.
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=settings.proxies,
         server_header=False,
         date_header=False,
         backlog=_BACKLOG,
@@ -181,7 +183,7 @@ def _shown(settings: Settings) -> dict[str, object]:
         "database": settings.database_url,
         "window_seconds": settings.window_seconds,
         "late": settings.late.value,
-        "auth": settings.auth.value or "off (loopback only)",
+        "auth": settings.authentication,
     }
 
 

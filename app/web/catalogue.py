@@ -17,11 +17,6 @@ class Meaning(NamedTuple):
     text: str
 
 
-# Described as they will be; the parts that answer them are being built.
-UNAUTHORIZED: Final = "unauthorized"
-FORBIDDEN: Final = "forbidden"
-RATE_LIMITED: Final = "rate_limited"
-
 CATALOGUE: Final[Mapping[str, Meaning]] = {
     Code.MALFORMED_REQUEST: Meaning(HTTPStatus.BAD_REQUEST, "The bytes are no valid HTTP request."),
     Code.MALFORMED_BODY: Meaning(
@@ -30,8 +25,8 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
     Code.MALFORMED_IDEMPOTENCY_KEY: Meaning(
         HTTPStatus.BAD_REQUEST, "The idempotency key is not 1 to 255 visible ASCII characters."
     ),
-    UNAUTHORIZED: Meaning(HTTPStatus.UNAUTHORIZED, "There is no valid token."),
-    FORBIDDEN: Meaning(HTTPStatus.FORBIDDEN, "The token lacks the scope."),
+    Code.UNAUTHORIZED: Meaning(HTTPStatus.UNAUTHORIZED, "There is no valid token."),
+    Code.FORBIDDEN: Meaning(HTTPStatus.FORBIDDEN, "The token lacks the scope."),
     Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "There is nothing at this path."),
     Code.METHOD_NOT_ALLOWED: Meaning(
         HTTPStatus.METHOD_NOT_ALLOWED, "This path does not have that method; `Allow` lists those it has."
@@ -61,13 +56,17 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
     Code.TIMESTAMP_AHEAD: Meaning(
         HTTPStatus.UNPROCESSABLE_ENTITY, "The timestamp lies too far ahead of the server's clock."
     ),
-    RATE_LIMITED: Meaning(HTTPStatus.TOO_MANY_REQUESTS, "The caller sends more than its rate."),
+    Code.RATE_LIMITED: Meaning(HTTPStatus.TOO_MANY_REQUESTS, "The caller sends more than its rate."),
     Code.HEADERS_TOO_LARGE: Meaning(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are over their limit."
     ),
     Code.TARGET_TOO_LONG: Meaning(HTTPStatus.REQUEST_URI_TOO_LONG, "The target is over its limit."),
     Code.INTERNAL_ERROR: Meaning(
         HTTPStatus.INTERNAL_SERVER_ERROR, "An error of the service; its log has the request id."
+    ),
+    Code.KEYS_UNAVAILABLE: Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The token cannot be judged now: the keys of its issuer are not at hand.",
     ),
     Code.NOT_READY: Meaning(
         HTTPStatus.SERVICE_UNAVAILABLE, "Not now: overloaded, starting, shutting down, or the like."

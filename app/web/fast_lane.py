@@ -18,14 +18,18 @@ from app.web.body import BODY_BYTES_MAX
 from app.web.guard import ANYONE, Caller, Guard, Permission
 from app.web.ingest import Ingest, Reply
 from app.web.limits import HEADERS_MAX
+from app.web.rate_limit import RateLimit
 from app.web.resource import SANE_REQUEST_ID
 from app.web.stats import Stats
 
-# 1024 heads of at most a kilobyte each; a client that varies its heads without end gains nothing.
+# 1024 heads of at most 4 KiB each, which has room for a token of the usual size; a client that varies
+# its heads without end gains nothing.
 _HEADS_MAX: Final = 1024
-_HEAD_BYTES_MAX: Final = 1024
+_HEAD_BYTES_MAX: Final = 4096
 
-_PLAIN_HEADERS: Final = frozenset((b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"))
+_PLAIN_HEADERS: Final = frozenset(
+    (b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade")
+)
 _JSON: Final = re.compile(rb"application/json(; ?charset=utf-8)?", re.IGNORECASE)
 
 
@@ -48,9 +52,11 @@ FastHandler = Callable[[Head, bytes, Caller, Reply], None]
 
 
 class FastLane:
-    """Knows the heads it answers, and answers them."""
+    """Knows the heads it answers, and answers them; `limit` is None where every caller is anyone."""
 
-    def __init__(self, guard: Guard, ingest: Ingest, stats: Stats, alive: Answer) -> None:
+    def __init__(
+        self, guard: Guard, limit: RateLimit | None, ingest: Ingest, stats: Stats, alive: Answer
+    ) -> None:
         def post_transaction(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             ingest(body, caller, head.key, reply)
 
@@ -64,7 +70,8 @@ class FastLane:
         def get_alive(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             reply(alive)
 
-        self._guard = guard
+        self._everyone = guard.everyone
+        self._recognise = guard.recognise
         self._entries: dict[tuple[bytes, bytes], tuple[FastHandler, Permission | None]] = {
             (b"POST", b"/transactions"): (post_transaction, Permission.WRITE),
             (b"GET", b"/stats"): (get_stats, Permission.STATS),
@@ -72,6 +79,11 @@ class FastLane:
             (b"GET", b"/health"): (get_alive, None),
             (b"GET", b"/livez"): (get_alive, None),
         }
+        if limit is not None:
+            self._entries = {
+                door: (handler if permission is None else _limited(handler, limit), permission)
+                for door, (handler, permission) in self._entries.items()
+            }
         self._heads: dict[bytes, Head | None] = {}
 
     def head(self, raw: bytes) -> Head | None:
@@ -83,8 +95,9 @@ class FastLane:
         if len(raw) > _HEAD_BYTES_MAX:
             return None
         head = self._read(raw)
-        # A head with a key or an id of its own will hardly come again.
-        if head is None or (head.key is None and head.request_id is None):
+        # A head with a key or an id of its own will hardly come again, and as long as nobody knows its
+        # caller it must not take the place of others.
+        if head is None or not (head.key or head.request_id or self.caller(head) is None):
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
             self._heads[raw] = head
@@ -92,9 +105,9 @@ class FastLane:
 
     def caller(self, head: Head) -> Caller | None:
         """Who sent this head; None where only the plain lane can tell, or will refuse them."""
-        if head.caller is not None or head.permission is None:
+        if head.permission is None:
             return head.caller
-        return self._guard.recognise(head.authorization, head.permission)
+        return self._recognise(head.authorization, head.permission)
 
     def _read(self, raw: bytes) -> Head | None:
         reader = _HeadReader()
@@ -116,13 +129,26 @@ class FastLane:
         return Head(
             handler=handler,
             permission=permission,
-            caller=ANYONE if permission is None else self._guard.everyone,
+            caller=ANYONE if permission is None else self._everyone,
             query=url.query or b"",
             body_bytes=reader.body_bytes,
             authorization=reader.authorization,
             key=reader.key,
             request_id=reader.request_id,
         )
+
+
+def _limited(handler: FastHandler, limit: RateLimit) -> FastHandler:
+    """A handler that is asked only as often as its caller may ask."""
+
+    def handle(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
+        refusal = limit.take(caller.subject or "")
+        if refusal is None:
+            handler(head, body, caller, reply)
+        else:
+            reply(refusal)
+
+    return handle
 
 
 class _HeadReader:

@@ -27,7 +27,10 @@ ANYONE: Final = Caller(None, frozenset(Permission))
 
 
 class Guard(Protocol):
-    """Recognises callers by the value of their `Authorization` header, None where there is none."""
+    """Recognises callers by the value of their `Authorization` header, None where there is none.
+
+    Several such headers are one value, joined by commas, as HTTP joins any; it is no token's.
+    """
 
     everyone: Caller | None
     """The one caller there is, where nobody is asked who they are."""

@@ -11,7 +11,6 @@ from typing import Any, Final
 import msgspec
 
 from app.core.transaction import BATCH_ITEMS_MAX
-from app.web import catalogue
 from app.web.answers import Code
 
 Schema = dict[str, Any]
@@ -31,7 +30,12 @@ ANYTIME: Final = (
     Code.TOO_MANY_CONNECTIONS,
     Code.INTERNAL_ERROR,
 )
-OF_THE_CALLER: Final = (catalogue.UNAUTHORIZED, catalogue.FORBIDDEN, catalogue.RATE_LIMITED)
+OF_THE_CALLER: Final = (
+    Code.UNAUTHORIZED,
+    Code.FORBIDDEN,
+    Code.RATE_LIMITED,
+    Code.KEYS_UNAVAILABLE,
+)
 _OF_THE_BODY: Final = (Code.MALFORMED_BODY, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE)
 _OF_THE_KEY: Final = (Code.MALFORMED_IDEMPOTENCY_KEY, Code.IDEMPOTENCY_CONFLICT)
 _OF_THE_STORE: Final = (Code.NOT_READY, Code.STORE_REFUSED, Code.STORE_FAILED)

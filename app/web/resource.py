@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from app.web.answers import Answer, Code, Problem, problem, unavailable
 from app.web.body import Disconnected
 from app.web.guard import ANYONE, Caller, Guard, Permission
+from app.web.rate_limit import RateLimit, address_name
 
 SANE_REQUEST_ID: Final = re.compile(rb"[!-~]{1,64}")
 
@@ -33,10 +34,11 @@ class Entry(NamedTuple):
 
 
 class Resource:
-    """Answers the methods it has handlers for, and 405 to the others."""
+    """Answers the methods it has handlers for, and 405 to the others, at a limited rate if need be."""
 
-    def __init__(self, guard: Guard, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, guard: Guard, limit: RateLimit | None, entries: Mapping[str, Entry]) -> None:
         self._guard = guard
+        self._limit = limit
         self._entries = dict(entries)
         if "GET" in entries:
             # The server leaves out the body of an answer to HEAD.
@@ -73,9 +75,22 @@ class Resource:
     async def _caller(self, scope: Scope, permission: Permission | None) -> Caller:
         if permission is None:
             return ANYONE
-        authorization = _header(scope, b"authorization")
+        authorization = _joined(scope, b"authorization")
         known = self._guard.recognise(authorization, permission)
-        return known or await self._guard.admit(authorization, permission)
+        try:
+            caller = known or await self._guard.admit(authorization, permission)
+        except Problem:
+            self._count(None, scope)
+            raise
+        self._count(caller.subject, scope)
+        return caller
+
+    def _count(self, subject: str | None, scope: Scope) -> None:
+        """Count a request against the rate of its subject, or else address. Raises Problem."""
+        if self._limit is not None:
+            refusal = self._limit.take(subject or address_name(scope))
+            if refusal is not None:
+                raise Problem(refusal)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,11 +116,10 @@ def _sane_request_id(scope: Scope) -> bytes | None:
     return None
 
 
-def _header(scope: Scope, wanted: bytes) -> bytes | None:
-    for name, value in scope["headers"]:
-        if name == wanted:
-            return bytes(value)
-    return None
+def _joined(scope: Scope, wanted: bytes) -> bytes | None:
+    """The value of a header, of several joined by commas, None where there is none."""
+    values = [value for name, value in scope["headers"] if name == wanted]
+    return b", ".join(values) if values else None
 
 
 async def _respond(send: Send, answer: Answer, request_id: bytes | None) -> None:

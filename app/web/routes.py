@@ -9,13 +9,19 @@ from app.web.batch import Batch
 from app.web.guard import Guard, Permission
 from app.web.health import Health
 from app.web.openapi import OpenAPI
+from app.web.rate_limit import RateLimit
 from app.web.resource import Entry, Resource, not_found
 from app.web.stats import Stats
 from app.web.transactions import Transactions
 
 
 def build_router(
-    guard: Guard, transactions: Transactions, batch: Batch, stats: Stats, health: Health
+    guard: Guard,
+    limit: RateLimit | None,
+    transactions: Transactions,
+    batch: Batch,
+    stats: Stats,
+    health: Health,
 ) -> "Doors":
     """The ASGI application: every path there is."""
     statistics = {"GET": Entry(stats.get, Permission.STATS)}
@@ -35,7 +41,7 @@ def build_router(
         },
         is_open=guard.everyone is not None,
     )
-    return Doors({path: Resource(guard, entries) for path, entries in described.doors.items()})
+    return Doors({path: Resource(guard, limit, entries) for path, entries in described.doors.items()})
 
 
 class Doors(Router):

@@ -5,13 +5,16 @@ import os
 import random
 import re
 
+import msgspec
 import pytest
 from uvicorn.server import ServerState
 
 from app.main import build_service
 from app.server.serve import server_config
-from app.settings import Settings, Switch
+from app.settings import Authentication, Settings, Switch
 from app.web.protocol import Protocol
+from tests.support.attacks import secret_mint
+from tests.support.issuer import AUDIENCE, EVERYTHING, ISSUER, SECRET
 from tests.support.thread import Clock
 from tests.support.wire import NOW_MS, WHOLE, Wire
 
@@ -61,9 +64,28 @@ BODIES = [WHOLE] * 3 + [
 ]
 
 
+WRITES, READS = (secret_mint(claims={"scope": scope}) for scope in (EVERYTHING, "stats:read"))
+AUTHORIZATIONS = [
+    *([b"Authorization: Bearer " + WRITES.encode()] * 8),
+    *([b"Authorization: Bearer " + READS.encode()] * 2),
+    *(b"authorization: bearer " + READS.encode(), b"Authorization: Bearer " + WRITES.encode() + b"="),
+    *(b"authorization: Bearer", b"authorization:", b"Authorization: Basic x", b"Origin: https://x"),
+    b"Authorization: Bearer \xff",
+]
+OPEN = Settings(database_url="memory://")
+BY_TOKEN = Settings(
+    database_url="memory://",
+    auth=Authentication.JWT,
+    jwt_secret=SECRET,
+    jwt_issuer=ISSUER,
+    jwt_audience=AUDIENCE,
+)
+
+
 def request(choose: random.Random) -> bytes:
     body = choose.choice(BODIES)
     headers = [choose.choice(HEADERS) for _ in range(choose.choice((0, 1, 1, 2, 3, 5)))]
+    headers += choose.choices(AUTHORIZATIONS, k=choose.choice((0, 1, 1, 1, 1, 1, 2)))
     if choose.random() < 0.9:
         headers.append(b"Content-Length: %d" % len(body))
     choose.shuffle(headers)
@@ -78,13 +100,14 @@ def comparable(written: bytes) -> list[bytes]:
     return sorted(written.split(b"\r\n"))
 
 
-def test_both_lanes_answer_alike_whatever_is_asked() -> None:
+@pytest.mark.parametrize("door", [OPEN, BY_TOKEN], ids=["open", "by token"])
+def test_both_lanes_answer_alike_whatever_is_asked(door: Settings) -> None:
     seed = random.SystemRandom().randrange(2**32)
 
     async def main() -> None:
         protocols = []
         for lane in Switch:
-            settings = Settings(database_url="memory://", fast_lane=lane)
+            settings = msgspec.structs.replace(door, fast_lane=lane)
             service = build_service(settings, pytest.fail, Clock(NOW_MS))
             await service.ledger.open()
             config = server_config(settings, service)
@@ -113,5 +136,60 @@ def test_both_lanes_answer_alike_whatever_is_asked() -> None:
             assert closed[0] == closed[1], f"seed {seed}, case {case}: {raw!r}"
         for service, _ in protocols:
             await service.ledger.close()
+
+    asyncio.run(main())
+
+
+def test_a_caller_who_is_known_takes_the_fast_lane() -> None:
+    async def main() -> None:
+        service = build_service(BY_TOKEN, pytest.fail, Clock(NOW_MS))
+        await service.ledger.open()
+        config = server_config(BY_TOKEN, service)
+        config.load()
+        wire, state = Wire(), ServerState()
+        wire.protocol = Protocol(config, state, {}, fast_lane=service.fast_lane)
+        wire.protocol.connection_made(wire)
+        head = b"GET /stats HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\n\r\n"
+        for token, plain_requests in [
+            (READS, 1),
+            (READS, 1),
+            (WRITES, 2),
+            (READS, 2),
+            ("x", 3),
+            ("x", 4),
+        ]:
+            wire.protocol.data_received(head % token.encode())
+            for _ in range(12):
+                await asyncio.sleep(0)
+            assert state.total_requests == plain_requests
+        assert wire.written.count(b"HTTP/1.1 200") == 4
+        assert wire.written.count(b"HTTP/1.1 401") == 2
+        await service.ledger.close()
+
+    asyncio.run(main())
+
+
+def test_the_heads_of_strangers_do_not_take_the_place_of_a_known_callers() -> None:
+    async def main() -> None:
+        service = build_service(BY_TOKEN, pytest.fail, Clock(NOW_MS))
+        await service.ledger.open()
+        config = server_config(BY_TOKEN, service)
+        config.load()
+        fast_lane, wire = service.fast_lane, Wire()
+        assert fast_lane is not None
+        wire.protocol = Protocol(config, ServerState(), {}, fast_lane=fast_lane)
+        wire.protocol.connection_made(wire)
+        head = b"GET /stats HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\n\r\n"
+        wire.protocol.data_received(head % READS.encode())
+        for _ in range(12):
+            await asyncio.sleep(0)
+        remembered = fast_lane.head(head % READS.encode())
+        assert remembered is not None
+        for number in range(3000):
+            stranger = fast_lane.head(head % str(number).encode())
+            assert stranger is not None
+            assert fast_lane.caller(stranger) is None
+        assert fast_lane.head(head % READS.encode()) is remembered
+        await service.ledger.close()
 
     asyncio.run(main())

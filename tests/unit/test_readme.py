@@ -14,6 +14,8 @@ README = Path(__file__).parents[2] / "README.md"
 def shown(default: object) -> str:
     if isinstance(default, Enum):
         return f"`{default.value}`" if default.value else "unset"
+    if not default and isinstance(default, str):
+        return "unset"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

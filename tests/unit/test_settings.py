@@ -31,6 +31,7 @@ NAMES = [
         "JWT_ISSUER",
         "JWT_AUDIENCE",
     ),
+    *("RATE_LIMIT_PER_SECOND", "RATE_LIMIT_BURST"),
     "LOG_LEVEL",
 ]
 
@@ -69,6 +70,9 @@ def accused(environment: dict[str, str]) -> str | None:
         ("keep_alive_seconds", 5),
         ("connections_max", 4000),
         ("auth", Authentication.UNSET),
+        ("rate_limit_per_second", 0),
+        ("origins", []),
+        ("proxies", []),
     ],
 )
 def test_an_empty_environment_gives_the_contracts_defaults(field: str, value: object) -> None:
@@ -107,6 +111,14 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("KEEP_ALIVE_SECONDS", "30", 30),
         ("CONNECTIONS_MAX", "10", 10),
         ("AUTH", "off", Authentication.OFF),
+        ("RATE_LIMIT_PER_SECOND", "100", 100),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", "10.0.0.0/8, ::1"),
+        ("CORS_ORIGINS", "https://a.example", "https://a.example"),
+        (
+            "CORS_ORIGINS",
+            "http://[::1]:3000,http://a.example:443",
+            "http://[::1]:3000,http://a.example:443",
+        ),
     ],
 )
 def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
@@ -130,7 +142,7 @@ def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
         *(("WORKERS", wrong) for wrong in ("0", "2", "-1", "auto")),
         *(("ALLOW_NEGATIVE_AMOUNTS", wrong) for wrong in ("maybe", "2", "null")),
         *(("LATE", wrong) for wrong in ("kept", "drop", "null")),
-        *(("AUTH", wrong) for wrong in ("jwt", "on", "none", "basic")),
+        *(("AUTH", wrong) for wrong in ("jwt", "JWT", "on", "none", "basic")),
         *(("LOG_LEVEL", wrong) for wrong in ("loud", "0", "null")),
         *(("DEFAULT_CURRENCY", wrong) for wrong in ("usd", "US", "DOGE", "HRK", "USD,EUR", "null")),
         *(
@@ -148,14 +160,46 @@ def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
         *(("REDIS_URL", wrong) for wrong in ("redis://localhost", "0", "off")),
         *(
             ("NODE_ID", "1"),
-            ("TRUSTED_PROXIES", "10.0.0.0/8"),
-            ("CORS_ORIGINS", "*"),
+            ("RATE_LIMIT_PER_SECOND", "-1"),
+            ("RATE_LIMIT_PER_SECOND", "0.5"),
+            ("RATE_LIMIT_BURST", "5"),
             ("JWT_SECRET", "hunter2"),
         ),
         *(
             ("JWT_JWKS_URL", "https://id.example/jwks"),
             ("JWT_ISSUER", "id.example"),
             ("JWT_AUDIENCE", "millrace"),
+        ),
+        *(
+            ("TRUSTED_PROXIES", wrong)
+            for wrong in (
+                "*",
+                "10.0.0.1/8",
+                "10.0.0.0/33",
+                "balancer",
+                "10.0.0.1;10.0.0.2",
+                "127.0.0.1:80",
+            )
+        ),
+        *(
+            ("CORS_ORIGINS", wrong)
+            for wrong in (
+                "*",
+                "null",
+                "a.example",
+                "https://a.example/",
+                "https://A.example",
+                "https://*.a.example",
+            )
+        ),
+        *(
+            ("CORS_ORIGINS", wrong)
+            for wrong in (
+                "https://a.example:443",
+                "http://a.example:80",
+                "ftp://a",
+                "https://u@a.example",
+            )
         ),
     ],
 )
@@ -186,6 +230,90 @@ def test_a_host_of_two_lines_is_refused_in_one() -> None:
 @given(st.sampled_from(NAMES), st.text(max_size=12) | st.integers().map(str) | st.floats().map(str))
 def test_any_value_is_taken_or_refused_by_the_name_of_a_variable(name: str, text: str) -> None:
     assert accused({name: text}) in {None, *NAMES}
+
+
+SECRET = "correct horse battery staple, and then some"
+BY_SECRET = {"AUTH": "jwt", "JWT_SECRET": SECRET, "JWT_ISSUER": "i", "JWT_AUDIENCE": "a"}
+URL = "https://id.example/keys"
+BY_KEY_SET = {"AUTH": "jwt", "JWT_JWKS_URL": URL, "JWT_ISSUER": "i", "JWT_AUDIENCE": "a"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "example.org"])
+@pytest.mark.parametrize(
+    ("environment", "words"), [(BY_SECRET, "jwt (secret)"), (BY_KEY_SET, "jwt (key set)")]
+)
+def test_tokens_are_fine_on_any_address(environment: dict[str, str], words: str, host: str) -> None:
+    settings = read_settings({**environment, "HOST": host})
+    assert settings.auth is Authentication.JWT
+    assert settings.authentication == words
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({"JWT_SECRET": ""}, "AUTH"),
+        ({"JWT_JWKS_URL": URL}, "AUTH"),
+        ({"JWT_ISSUER": ""}, "JWT_ISSUER"),
+        ({"JWT_AUDIENCE": " "}, "JWT_AUDIENCE"),
+        ({"JWT_SECRET": "a" * 31}, "JWT_SECRET"),
+        ({"JWT_SECRET": "ssh-rsa " + "A" * 80}, "JWT_SECRET"),
+        ({"JWT_SECRET": '{"kty":"oct","k":"' + "a" * 43 + '"}'}, "JWT_SECRET"),
+        ({"AUTH": "off"}, "JWT_SECRET"),
+        ({"AUTH": ""}, "JWT_SECRET"),
+        ({"AUTH": "off", "JWT_SECRET": ""}, "JWT_ISSUER"),
+        ({"AUTH": "", "JWT_SECRET": "", "JWT_ISSUER": ""}, "JWT_AUDIENCE"),
+    ],
+)
+def test_settings_of_tokens_that_do_not_fit_together_are_refused(
+    more: dict[str, str], name: str
+) -> None:
+    message = refusal(**{**BY_SECRET, **more})
+    assert message.startswith(f"{name}: ")
+    assert "\n" not in message
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("secret", ["a" * 32, "\u00e9" * 16, "1" * 40, '"' * 40, "[" + "1," * 20])
+def test_any_text_of_32_bytes_is_a_secret(secret: str) -> None:
+    assert read_settings({**BY_SECRET, "JWT_SECRET": secret}).jwt_secret == secret
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        URL,
+        "https://id.example:8443/keys?v=1",
+        "http://127.0.0.1:9/k",
+        "http://localhost/k",
+        "http://[::1]/k",
+    ],
+)
+def test_keys_are_fetched_over_tls_or_from_this_machine(url: str) -> None:
+    assert read_settings({**BY_KEY_SET, "JWT_JWKS_URL": url}).jwt_jwks_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://id.example/keys", "http://192.168.1.5/keys", "http://127.0.0.1.example/keys"),
+        *("file:///etc/keys", "ftp://id.example/keys", "https:///keys", "https://", "id.example/keys"),
+        *("https://user:hunter2@id.example/", "https://id.example/#keys", "https://id.example:x/"),
+        *(
+            "https://id.example:99999/",
+            "https://[::1/keys",
+            "https://id.example/a b",
+            "https://\u00e9.example/",
+        ),
+    ],
+)
+def test_any_other_address_of_keys_is_refused(url: str) -> None:
+    message = refusal(**{**BY_KEY_SET, "JWT_JWKS_URL": url})
+    assert message.startswith("JWT_JWKS_URL: ")
+    assert "hunter2" not in message
+
+
+def test_settings_do_not_show_their_values() -> None:
+    assert SECRET not in f"{read_settings(BY_SECRET)!r} {read_settings(BY_SECRET)}"
 
 
 @pytest.mark.parametrize("name", ["JWT_SECRET", "DATABASE_URL", "REDIS_URL"])
