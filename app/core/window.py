@@ -68,6 +68,11 @@ class Shape(NamedTuple):
         return cls(window_ms, ahead_ms, resolution_ms, spans)
 
     @property
+    def rewind_ms_max(self) -> int:
+        """What `rewind_ms` stays below, however far ahead a shape of this window reaches."""
+        return 2 * SLOTS_PER_SPAN * self.resolution_ms
+
+    @property
     def rewind_ms(self) -> int:
         """How far a clock may step back and still find its whole window in the ring."""
         whole_ms = (self.spans - 1) * SLOTS_PER_SPAN * self.resolution_ms

@@ -240,9 +240,11 @@ class Ledger:
 
     async def _refill(self) -> None:
         now_ms = self._now_ms()
-        tallies = await self._store.tally(
-            now_ms - self.shape.window_ms, now_ms + _REFILL_AHEAD_MS_MAX, self.shape.resolution_ms
-        )
+        # Further back than the window: a clock that steps back by no more than the ring allows for is
+        # not noticed, and must find there what it would find in a ring that was never refilled.
+        from_ms = now_ms - self.shape.window_ms - self.shape.rewind_ms_max
+        to_ms = now_ms + _REFILL_AHEAD_MS_MAX
+        tallies = await self._store.tally(from_ms, to_ms, self.shape.resolution_ms)
         newest_ms = max((tally.slot_ms for tally in tallies), default=now_ms)
         ahead_ms = max(self.shape.ahead_ms, newest_ms - now_ms)
         shape = Shape.covering(self.shape.window_ms, ahead_ms)

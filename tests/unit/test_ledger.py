@@ -365,6 +365,23 @@ def test_a_clock_that_steps_back_a_little_changes_nothing() -> None:
     bench_test(body)
 
 
+def test_a_clock_that_steps_back_a_little_after_a_start_finds_its_window_whole() -> None:
+    async def main() -> None:
+        store = TroubledStore()
+        rewind_ms = MINUTE.rewind_ms
+        oldest_ms = NOW_MS - MINUTE.window_ms - rewind_ms
+        old = [Row(n, Transaction(1, oldest_ms + n, "EUR", None)) for n in range(rewind_ms)]
+        await store.append(old)
+        bench = Bench(store, Clock(NOW_MS))
+        await bench.ledger.open()
+        assert bench.count() == 0
+        bench.clock.now_ms -= rewind_ms
+        assert bench.count() == rewind_ms
+        await bench.ledger.close()
+
+    asyncio.run(main())
+
+
 def test_a_clock_set_back_further_has_the_window_read_back_before_it_answers() -> None:
     async def body(bench: Bench) -> None:
         for age_ms in (0, 30_000, 60_000):

@@ -151,7 +151,8 @@ def test_above_a_slot_is_at_most_a_60000th_of_the_window(window_seconds: int) ->
 def test_every_shape_has_room_for_its_window_and_a_clock_that_steps_back(
     window_seconds: int, ahead_ms: int
 ) -> None:
-    assert Shape.covering(window_seconds * 1000, ahead_ms).rewind_ms >= 0
+    shape = Shape.covering(window_seconds * 1000, ahead_ms)
+    assert 0 <= shape.rewind_ms < shape.rewind_ms_max
 
 
 class Counting(list[int]):
