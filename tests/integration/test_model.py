@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from app.settings import Late, Settings, Switch
 from tests.support.thread import Clock, ServiceThread, serve
 
-RUNS = int(os.environ.get("MILLRACE_MODEL_RUNS", "8"))
+RUNS = int(os.environ.get("MILLRACE_MODEL_RUNS", "20"))
 START_MS = 1_767_323_045_678
 WINDOW_MS = 60_000
 AHEAD_MS = 1000

@@ -3,9 +3,10 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import msgspec
@@ -43,16 +44,29 @@ class ServiceThread(msgspec.Struct):
 @contextmanager
 def serve(settings: Settings, clock: Clock) -> Iterator[ServiceThread]:
     """Run the service for as long as the context lasts."""
-    ready: Future[tuple[Ledger, uvicorn.Server]] = Future()
+    ready: Future[tuple[Ledger, Callable[[], object]]] = Future()
     failures: list[str] = []
     listener = socket.create_server(("127.0.0.1", 0))
 
     async def run() -> None:
         service = build_service(settings, failures.append, clock)
         await service.ledger.open()
-        server = uvicorn.Server(server_config(settings, service))
-        ready.set_result((service.ledger, server))
-        await server.serve(sockets=[listener])
+        config = server_config(settings, service)
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listener])
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        ready.set_result((service.ledger, partial(loop.call_soon_threadsafe, stopped.set)))
+        await stopped.wait()
+        # uvicorn's own way out, without the tenths of a second it sleeps on it.
+        for each in server.servers:
+            each.close()
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while server.server_state.connections or server.server_state.tasks:
+                await asyncio.sleep(0)
         await service.ledger.close()
 
     def main() -> None:
@@ -67,11 +81,11 @@ def serve(settings: Settings, clock: Clock) -> Iterator[ServiceThread]:
     thread = threading.Thread(target=main)
     address = listener.getsockname()
     thread.start()
-    ledger, server = ready.result(WAIT_SECONDS)
+    ledger, stop = ready.result(WAIT_SECONDS)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{address[1]}", timeout=WAIT_SECONDS) as client:
             yield ServiceThread(client, address, clock, ledger, failures)
     finally:
-        server.should_exit = True
+        stop()
         thread.join(WAIT_SECONDS)
     assert not thread.is_alive()
