@@ -159,6 +159,7 @@ class _HeadReader:
     def __init__(self) -> None:
         self.url = b""
         self.headers = 0
+        self.hosts = 0
         self.body_bytes = 0
         self.authorization: bytes | None = None
         self.key: bytes | None = None
@@ -184,12 +185,14 @@ class _HeadReader:
         elif name == b"authorization":
             self.is_ordinary &= self.authorization is None
             self.authorization = value
+        elif name == b"host":
+            self.hosts += 1
         elif name == b"connection":
             self.is_ordinary &= value.lower() == b"keep-alive"
         elif name in _PLAIN_HEADERS:
             self.is_ordinary = False
 
     def on_headers_complete(self) -> None:
-        self.is_ordinary &= self.headers <= HEADERS_MAX
+        self.is_ordinary &= self.headers <= HEADERS_MAX and self.hosts == 1
         # Here, as the parser forgets it with the end of the message.
         self.is_ordinary &= self.parser.should_keep_alive() and not self.parser.should_upgrade()

@@ -69,6 +69,16 @@ def check_head(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
             raise Problem(_BODY_TOO_LARGE)
 
 
+def check_framing(version: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Whether everyone on the way reads a head alike (RFC 9112: 3.2 and 6.1). Raises Problem."""
+    names = [name for name, _ in headers]
+    hosts, is_old = names.count(b"host"), version == "1.0"
+    if hosts != 1 and not (is_old and hosts == 0):
+        raise Problem(MALFORMED)
+    if is_old and b"transfer-encoding" in names:
+        raise Problem(MALFORMED)
+
+
 def check_headers(headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Whether there may be so many headers, or trailers, and so large. Raises Problem."""
     size_bytes = sum(len(name) + len(value) + _HEADER_OVERHEAD_BYTES for name, value in headers)

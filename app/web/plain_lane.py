@@ -23,6 +23,7 @@ from app.web.limits import (
     Departure,
     Patience,
     check_body,
+    check_framing,
     check_head,
     check_headers,
     word_unended,
@@ -106,6 +107,7 @@ class PlainLane(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Note that a plain request is under way."""
         check_head(self.url, self.headers)
+        check_framing(self.parser.get_http_version(), self.headers)
         super().on_headers_complete()
         # From here on, as what raises up there is no request that will be answered.
         self._has_got_on = True

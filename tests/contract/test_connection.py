@@ -94,7 +94,7 @@ def test_thousands_of_offers_to_upgrade_in_one_piece_are_all_answered(
     lane: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body(bench: Bench) -> None:
-        offer = get(b"/livez").replace(b"host: x", b"connection: upgrade\r\nupgrade: x")
+        offer = get(b"/livez").replace(b"host: x", b"host: x\r\nconnection: upgrade\r\nupgrade: x")
         bench.protocol.data_received(offer * 2000)
         for _ in range(50):
             await bench.turn()
@@ -316,5 +316,40 @@ def test_zeros_before_a_length_are_read_over(lane: Switch, monkeypatch: pytest.M
         bench.protocol.data_received(request)
         await bench.turn()
         assert statuses(bench.wire) == [201]
+
+    bench_test(lane, monkeypatch, body)
+
+
+UNCLEAR = [
+    b"POST /transactions HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}",
+    b"POST /transactions HTTP/1.1\r\nhost: x\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}",
+    b"POST /transactions HTTP/1.0\r\nhost: x\r\nhost: y\r\ncontent-length: 2\r\n\r\n{}",
+    b"POST /transactions HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\n{}",
+    b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2, 2\r\n\r\n{}",
+    b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}x\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2;\n\r\n{}\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: x\r\n folded: y\r\ncontent-length: 2\r\n\r\n{}",
+    b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length : 2\r\n\r\n{}",
+    b"POST / HTTP/1.1\r\nhost: x\r\nx: \x00\r\ncontent-length: 2\r\n\r\n{}",
+    b"POST / HTTP/1.1\nhost: x\ncontent-length: 2\n\n{}",
+]
+
+
+@both_lanes
+@pytest.mark.parametrize("request_", UNCLEAR)
+def test_what_two_servers_could_read_differently_is_refused_whole(
+    lane: Switch, request_: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.set()
+        bench.protocol.data_received(get(b"/livez") + request_ + get(b"/livez"))
+        await bench.turn()
+        assert statuses(bench.wire) == [200, 400]
+        assert bench.wire.written.count(b"HTTP/1.1 ") == 2
 
     bench_test(lane, monkeypatch, body)

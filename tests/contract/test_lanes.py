@@ -39,7 +39,7 @@ TARGETS = [
 ]
 VERSIONS = [b"HTTP/1.1"] * 8 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.2", b"http/1.1"]
 HEADERS = [
-    *(b"Host: x", b"host: y", b"Content-Type: application/json", b"content-type:application/json"),
+    *(b"host: y", b"Content-Type: application/json", b"content-type:application/json"),
     *(b"Content-Type: APPLICATION/JSON; charset=utf-8", b"content-type: text/plain", b"content-type:"),
     *(b"X-Request-ID: abc", b"x-request-id: a b", b"x-request-id: ", b"X-Request-ID: " + b"a" * 65),
     *(
@@ -88,6 +88,8 @@ def request(choose: random.Random) -> bytes:
     headers += choose.choices(AUTHORIZATIONS, k=choose.choice((0, 1, 1, 1, 1, 1, 2)))
     if choose.random() < 0.9:
         headers.append(b"Content-Length: %d" % len(body))
+    if choose.random() < 0.9:
+        headers.append(b"Host: x")
     choose.shuffle(headers)
     line = b" ".join((choose.choice(METHODS), choose.choice(TARGETS), choose.choice(VERSIONS)))
     return b"\r\n".join([line, *headers, b"", body])
