@@ -67,8 +67,7 @@ def build_service(
     # A limit of addresses is the plain lane's: the fast one does not look where a request came from.
     is_fast = settings.fast_lane is Switch.ON and (limit is None or guard.everyone is None)
     fast_lane = FastLane(guard, limit, ingest, stats, ALIVE) if is_fast else None
-    application = CrossOrigin(router, settings.origins) if settings.origins else router
-    return Service(ledger, application, fast_lane)
+    return Service(ledger, CrossOrigin(router, settings.origins), fast_lane)
 
 
 def _build_limit(settings: Settings, now_ms: Callable[[], int]) -> RateLimit | None:

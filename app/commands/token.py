@@ -28,9 +28,9 @@ def token(subject: str, scope: str, expires_seconds: int) -> int:
     # Here, as no other command needs cryptography at its start.
     import jwt
 
-    from app.web.tokens import SUBJECT
+    from app.core.transaction import USER_ID
 
-    if not SUBJECT.fullmatch(subject):
+    if not USER_ID.fullmatch(subject):
         raise click.BadParameter("--sub must be 1 to 128 characters, and no control characters")
     now_seconds = int(time.time())
     claims = {

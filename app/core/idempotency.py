@@ -17,7 +17,11 @@ _FAST: Final = 1
 _DIGEST_BYTES: Final = 16
 
 
-class Route(Enum):
+KEY_PATTERN: Final = "[!-~]{1,255}"
+"""What a caller may choose as a key: visible ASCII."""
+
+
+class KeyRoute(Enum):
     """What a key belongs to, beside its caller: the same text on another route is another key."""
 
     TRANSACTION = b"transaction"
@@ -32,7 +36,7 @@ class Key(msgspec.Struct, frozen=True, gc=False):
     fingerprint: bytes
 
     @classmethod
-    def of(cls, route: Route, subject: str | None, text: bytes, content: bytes) -> "Key":
+    def of(cls, route: KeyRoute, subject: str | None, text: bytes, content: bytes) -> "Key":
         """The key that a caller chose, for a request of that content."""
         # A subject has no control characters, so that no two callers come to the same bytes.
         name = b"\0".join((route.value, (subject or "").encode(), text))

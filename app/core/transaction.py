@@ -5,13 +5,14 @@ field, so that the caller learns of every wrong field at once.
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Raw
 
+from app.core.idempotency import KEY_PATTERN
 from app.core.money import AmountError, parse_amount
 from app.core.timestamp import (
     EPOCH_SECONDS_MAX,
@@ -24,10 +25,11 @@ from app.core.timestamp import (
 Value = TypeVar("Value")
 
 _USER_ID_CHARS_MAX: Final = 128
-_USER_ID: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{_USER_ID_CHARS_MAX}}}")
+# Half a surrogate pair is no character.
+USER_ID: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{_USER_ID_CHARS_MAX}}}")
 
 # From the first character that is no space to the end of the line: empty lines are passed over.
-_KEY: Final = re.compile(r"[!-~]{1,255}")
+_KEY: Final = re.compile(KEY_PATTERN)
 
 _LINE: Final = re.compile(rb"\S[^\n]*")
 
@@ -150,9 +152,10 @@ class TransactionDecoder:
             transaction, _ = self._decode_slowly(body, default_user_id)
             return transaction
 
-    def decode_array(self, body: bytes, default_user_id: str | None = None) -> list[Decoded]:
+    def decode_array(self, body: bytes, default_user_id: str | None = None) -> Iterable[Decoded]:
         """Read a JSON array of transactions, each on its own; one with a key is an Item.
 
+        A list where all are right. Where something is wrong an iterator, that takes its time over each.
         Raises Malformed where the body is no array, TooMany and TooDense.
         """
         try:
@@ -167,14 +170,14 @@ class TransactionDecoder:
         except (ValueError, RecursionError):
             return self._decode_array_slowly(body, default_user_id)
 
-    def decode_lines(self, body: bytes, default_user_id: str | None = None) -> list[Decoded]:
-        """Read transactions of a line each (NDJSON), each on its own. Raises TooMany."""
+    def decode_lines(self, body: bytes, default_user_id: str | None = None) -> Iterator[Decoded]:
+        """Read transactions of a line each (NDJSON), each when it is asked for. Raises TooMany."""
         lines = [match[0] for match in islice(_LINE.finditer(body), BATCH_ITEMS_MAX + 1)]
         if len(lines) > BATCH_ITEMS_MAX:
             raise TooMany
-        return [self._decode_item(line, default_user_id) for line in lines]
+        return (self._decode_item(line, default_user_id) for line in lines)
 
-    def _decode_array_slowly(self, body: bytes, default_user_id: str | None) -> list[Decoded]:
+    def _decode_array_slowly(self, body: bytes, default_user_id: str | None) -> Iterator[Decoded]:
         if body.count(b",") > COMMAS_MAX:
             raise TooDense
         try:
@@ -187,7 +190,7 @@ class TransactionDecoder:
             raise Malformed("The body is nested too deeply") from None
         if len(items) > BATCH_ITEMS_MAX:
             raise TooMany
-        return [self._decode_item(bytes(item), default_user_id) for item in items]
+        return (self._decode_item(bytes(item), default_user_id) for item in items)
 
     def _decode_item(self, body: bytes, default_user_id: str | None) -> Decoded:
         try:
@@ -277,7 +280,7 @@ class TransactionDecoder:
             return None
         text = str(user_id)
         # Whatever can be printed has no control character; what cannot need not be one either.
-        if not (text.isprintable() and 0 < len(text) <= _USER_ID_CHARS_MAX) and not _USER_ID.fullmatch(
+        if not (text.isprintable() and 0 < len(text) <= _USER_ID_CHARS_MAX) and not USER_ID.fullmatch(
             text
         ):
             raise ValueError("must have 1 to 128 characters, none of them a control character")

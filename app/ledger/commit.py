@@ -137,10 +137,10 @@ class GroupCommit:
         """
         self._gather(keyed.weight).keyed.append(keyed)
 
-    async def run(self, job: _Job) -> None:
+    def run(self, job: _Job) -> asyncio.Future[None]:
         """Run something else on the store, behind all rows submitted before and before all after.
 
-        Raises what the job raises, and StoreFailed where the store has broken before its turn.
+        The future has what the job raises, and StoreFailed where the store has broken before its turn.
         """
         finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -157,7 +157,7 @@ class GroupCommit:
         self._gathering = None
         self._jobs.append(turn)
         self._wake.set()
-        await finished
+        return finished
 
     async def probe(self) -> None:
         """Ask a store that refuses whether it would take something now. Raises as `run` does."""

@@ -43,11 +43,6 @@ class Judged(msgspec.Struct, frozen=True):
     earlier: Mapping[int, int] = {}
     """The ids of those that are repeats, by their place."""
 
-    @property
-    def stored(self) -> int:
-        """How many are to be stored."""
-        return len(self.rows)
-
     def ids(self) -> list[int | None]:
         """The id of each, None where it has none."""
         rows = iter(self.rows)
@@ -57,12 +52,8 @@ class Judged(msgspec.Struct, frozen=True):
         ]
 
 
-Identify = Callable[[int, int], Sequence[int]]
-"""Makes so many ids at that time."""
-
-
-def judge(transactions: Sequence[Transaction], bounds: Bounds, identify: Identify) -> Judged:
-    """Judge transactions that carry no key."""
+def judge(transactions: Sequence[Transaction], bounds: Bounds, identifiers: Sequence[int]) -> Judged:
+    """Judge transactions that carry no key. There are ids enough; the first are used."""
     times_ms = [transaction.timestamp_ms for transaction in transactions]
     if times_ms and bounds.from_ms <= min(times_ms) and max(times_ms) <= bounds.to_ms:
         verdicts = [Verdict.ACCEPTED] * len(times_ms)
@@ -70,7 +61,7 @@ def judge(transactions: Sequence[Transaction], bounds: Bounds, identify: Identif
         verdicts = list(map(bounds.verdict, times_ms))
         judged = zip(transactions, verdicts, strict=True)
         transactions = [item for item, verdict in judged if verdict in IS_STORED]
-    return Judged(verdicts, list(map(Row, identify(bounds.now_ms, len(transactions)), transactions)))
+    return Judged(verdicts, list(map(Row, identifiers, transactions)))
 
 
 def judge_keyed(
@@ -78,7 +69,7 @@ def judge_keyed(
     keys: Sequence[Key | None],
     known: Mapping[bytes, Record],
     bounds: Bounds,
-    identify: Identify,
+    identifiers: Sequence[int],
 ) -> Judged:
     """Judge transactions of which some carry a key; a key may also come twice among them."""
     verdicts: list[Verdict] = []
@@ -90,7 +81,7 @@ def judge_keyed(
         if record is None:
             verdict = bounds.verdict(transaction.timestamp_ms)
             if verdict in IS_STORED:
-                row = Row(identify(bounds.now_ms, 1)[0], transaction)
+                row = Row(identifiers[len(rows)], transaction)
                 rows.append(row)
                 if key is not None:
                     records[key.digest] = Record.of(key, row.id.to_bytes(16), bounds.now_ms)
@@ -126,7 +117,7 @@ class Request:
         self,
         transactions: Sequence[Transaction],
         bounds: Bounds,
-        identify: Identify,
+        identifiers: Sequence[int],
         word: Callable[[Judged], bytes | None],
         done: Callable[[Settled], None],
         key: Key | None = None,
@@ -134,7 +125,7 @@ class Request:
     ) -> None:
         self._transactions = transactions
         self._bounds = bounds
-        self._identify = identify
+        self._identifiers = identifiers
         self._word = word
         self._done = done
         self._key = key
@@ -159,7 +150,7 @@ class Request:
             self._settled = Settled(Verdict.DECLINED, judged=judged)
             return (), ()
         self._settled = Settled(Verdict.ACCEPTED, answer, judged)
-        if key is None or not judged.rows:
+        if key is None or not (judged.rows or judged.earlier):
             return judged.rows, judged.records
         return judged.rows, [*judged.records, Record.of(key, answer, self._bounds.now_ms)]
 
@@ -169,5 +160,7 @@ class Request:
 
     def _judge(self, known: Mapping[bytes, Record]) -> Judged:
         if self._item_keys:
-            return judge_keyed(self._transactions, self._item_keys, known, self._bounds, self._identify)
-        return judge(self._transactions, self._bounds, self._identify)
+            return judge_keyed(
+                self._transactions, self._item_keys, known, self._bounds, self._identifiers
+            )
+        return judge(self._transactions, self._bounds, self._identifiers)

@@ -99,6 +99,7 @@ class Ledger:
         self._latest_ms = 0
         self._blocked: Unready | None = Unready.STARTING
         self._expiry_due_ms = 0
+        self._waiting_clear: asyncio.Future[None] | None = None
         self._has_cleared_rows = True
         self._commit: GroupCommit
         self._maintenance: asyncio.Task[None]
@@ -149,7 +150,9 @@ class Ledger:
         now_ms = self._read_clock()
         from_ms, to_ms = now_ms - self.shape.window_ms, now_ms + self.shape.ahead_ms
         bounds = Bounds(now_ms, from_ms, to_ms, self._late)
-        request = Request(transactions, bounds, self._identifiers.take, word, done, key, item_keys)
+        # Made now, though some may not be used: ids sort by arrival, whenever they are settled.
+        identifiers = self._identifiers.take(now_ms, len(transactions))
+        request = Request(transactions, bounds, identifiers, word, done, key, item_keys)
         if request.digests:
             if self.is_shut:
                 request.done(Verdict.UNREADY)
@@ -194,11 +197,18 @@ class Ledger:
         return Reading(moment.now_ms, window_ms, figures)
 
     async def clear(self) -> Verdict:
-        """Delete everything accepted so far; what that came to, once it is durable."""
+        """Delete everything accepted so far; what that came to, once it is durable.
+
+        Deletions that wait share one: whatever was acknowledged before any of them is on disk already.
+        """
         if self._blocked or self._commit.has_failed:
             return Verdict.UNREADY
+        if self._waiting_clear is None:
+            if self._commit.is_full:
+                return Verdict.UNREADY
+            self._waiting_clear = self._commit.run(self._clear)
         try:
-            await self._commit.run(self._clear)
+            await asyncio.shield(self._waiting_clear)
         except StoreRefused:
             return Verdict.REFUSED
         except StoreFailed:
@@ -232,6 +242,7 @@ class Ledger:
         self._version += 1
 
     async def _clear(self) -> None:
+        self._waiting_clear = None
         await self._store.clear()
         self._statistics.clear()
         self._version += 1

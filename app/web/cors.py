@@ -1,4 +1,8 @@
-"""Pages of other origins: which of them a browser lets ask, and read the answers (an option)."""
+"""Pages of other origins: none may change anything but those that are listed, which may read, too.
+
+A browser sends a plain POST of a page without asking anyone, and only withholds the answer. Where
+whoever can connect may do anything, that would be any page its user looks at.
+"""
 
 from collections.abc import Collection
 from http import HTTPStatus
@@ -10,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.web.answers import Code, problem
-from app.web.resource import make_request_id
+from app.web.resource import joined_header, make_request_id, respond, sane_request_id
 
 _METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
 _REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID")
@@ -21,12 +25,17 @@ _ANSWER_HEADERS: Final = (
     "RateLimit-Policy",
     "WWW-Authenticate",
 )
+_CHANGING: Final = frozenset(("POST", "DELETE", "PUT", "PATCH"))
+_FOREIGN: Final = problem(
+    HTTPStatus.FORBIDDEN, Code.FORBIDDEN, "Pages of this origin may not change anything here"
+)
 
 
 class CrossOrigin(CORSMiddleware):
     """Answers preflights, and tells browsers that the pages of some origins may read the answers."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        self._has_origins = bool(origins)
         # Without credentials, in a browser's sense: those are cookies, and tokens are none.
         super().__init__(
             app,
@@ -38,10 +47,21 @@ class CrossOrigin(CORSMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; without an origin it is none of our business."""
-        if any(name == b"origin" for name, _ in scope["headers"]):
+        origin = joined_header(scope, b"origin")
+        if origin is None:
+            await self.app(scope, receive, send)
+        elif scope["method"] in _CHANGING and not self._may_change(origin, scope):
+            await respond(send, _FOREIGN, sane_request_id(scope))
+        elif self._has_origins:
             await super().__call__(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def _may_change(self, origin: bytes, scope: Scope) -> bool:
+        own = (joined_header(scope, b"host") or b"").lower()
+        return origin.lower().partition(b"://")[2] == own or self.is_allowed_origin(
+            origin.decode("latin-1")
+        )
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer a browser that asks for permission; a refusal has the form all errors have."""

@@ -6,10 +6,11 @@ from typing import Final
 
 from starlette.types import Scope
 
+from app.core.idempotency import KEY_PATTERN
 from app.web.answers import Code, Problem, problem
 
 HEADER: Final = b"idempotency-key"
-SANE_KEY: Final = re.compile(rb"[!-~]{1,255}")
+SANE_KEY: Final = re.compile(KEY_PATTERN.encode())
 
 _MALFORMED: Final = problem(
     HTTPStatus.BAD_REQUEST,

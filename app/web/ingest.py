@@ -5,7 +5,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from app.core.idempotency import Key, Route
+from app.core.idempotency import Key, KeyRoute
 from app.core.identifier import format_identifier
 from app.core.transaction import FieldError, Invalid, Malformed, Row, TransactionDecoder
 from app.ledger.commit import Verdict
@@ -62,13 +62,13 @@ class Ingest:
         if key is None:
             self._ledger.submit(transaction, partial(self._done, reply))
         else:
-            known_by = Key.of(Route.TRANSACTION, caller.subject, key, body)
+            known_by = Key.of(KeyRoute.TRANSACTION, caller.subject, key, body)
             done = partial(self._settled, reply)
             self._ledger.submit_request((transaction,), _word_stored, done, known_by)
 
     def _done(self, reply: Reply, verdict: Verdict, rows: Sequence[Row]) -> None:
         if verdict is Verdict.ACCEPTED:
-            body = b'{"id":"%b"}' % format_identifier(rows[0].id).encode()
+            body = _word_accepted(rows[0].id)
             reply(Answer(_ACCEPTED.status, _ACCEPTED.headers, body, _ACCEPTED.head))
         elif verdict is Verdict.KEPT:
             reply(_created(_word_kept(rows[0].id)))
@@ -94,10 +94,14 @@ def _word_stored(judged: Judged) -> bytes | None:
     """The body of the answer to one transaction, where it is to be stored."""
     match judged.verdicts[0]:
         case Verdict.ACCEPTED:
-            return b'{"id":"%b"}' % format_identifier(judged.rows[0].id).encode()
+            return _word_accepted(judged.rows[0].id)
         case Verdict.KEPT:
             return _word_kept(judged.rows[0].id)
     return None
+
+
+def _word_accepted(identifier: int) -> bytes:
+    return b'{"id":"%b"}' % format_identifier(identifier).encode()
 
 
 def _word_kept(identifier: int) -> bytes:

@@ -52,7 +52,7 @@ class Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        request_id = _sane_request_id(scope)
+        request_id = sane_request_id(scope)
         entry = self._entries.get(scope["method"])
         try:
             if entry is None:
@@ -70,12 +70,12 @@ class Resource:
         except Exception:
             request_id = request_id or make_request_id()
             answer = internal_error(request_id)
-        await _respond(send, answer, request_id)
+        await respond(send, answer, request_id)
 
     async def _caller(self, scope: Scope, permission: Permission | None) -> Caller:
         if permission is None:
             return ANYONE
-        authorization = _joined(scope, b"authorization")
+        authorization = joined_header(scope, b"authorization")
         known = self._guard.recognise(authorization, permission)
         try:
             caller = known or await self._guard.admit(authorization, permission)
@@ -95,7 +95,7 @@ class Resource:
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     """The ASGI application of every path that does not exist."""
-    await _respond(send, _NOT_FOUND, _sane_request_id(scope))
+    await respond(send, _NOT_FOUND, sane_request_id(scope))
 
 
 def make_request_id() -> bytes:
@@ -109,20 +109,21 @@ def internal_error(request_id: bytes) -> Answer:
     return _INTERNAL_ERROR
 
 
-def _sane_request_id(scope: Scope) -> bytes | None:
+def sane_request_id(scope: Scope) -> bytes | None:
+    """The id a caller gave the request, where it is one to be repeated."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
             return bytes(value)
     return None
 
 
-def _joined(scope: Scope, wanted: bytes) -> bytes | None:
+def joined_header(scope: Scope, wanted: bytes) -> bytes | None:
     """The value of a header, of several joined by commas, None where there is none."""
     values = [value for name, value in scope["headers"] if name == wanted]
     return b", ".join(values) if values else None
 
 
-async def _respond(send: Send, answer: Answer, request_id: bytes | None) -> None:
+async def respond(send: Send, answer: Answer, request_id: bytes | None) -> None:
     """Write an answer with the caller's request id; an error has one in any case."""
     headers = answer.headers
     if request_id is None and answer.status >= HTTPStatus.BAD_REQUEST:

@@ -17,6 +17,7 @@ import msgspec
 from jwt.algorithms import AllowedPublicKeys
 from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
+from app.core.transaction import USER_ID
 from app.web.guard import Caller, Permission
 
 TOKEN_BYTES_MAX: Final = 8192
@@ -26,8 +27,6 @@ LEEWAY_MS: Final = 30_000
 _TOKEN: Final = re.compile(rb"([\w-]+)\.([\w-]+)\.[\w-]+")
 _TYPES: Final = frozenset(("jwt", "at+jwt", "application/at+jwt"))
 _REQUIRED: Final = ["exp", "iss", "aud", "sub"]
-# The rule of a transaction's `user_id`, whose default it is.
-SUBJECT: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
 # What is later than any clock says "never", as does 1e999, and tokens are to expire.
 _EXPIRY_SECONDS_MAX: Final = 10**12
 _PERMISSIONS: Final = {permission.value: permission for permission in Permission}
@@ -165,7 +164,7 @@ class Verifier:
 
     def _trust(self, claims: _Claims) -> Trusted:
         now_ms = self._now_ms()
-        if not (SUBJECT.fullmatch(claims.sub) and claims.exp < _EXPIRY_SECONDS_MAX):
+        if not (USER_ID.fullmatch(claims.sub) and claims.exp < _EXPIRY_SECONDS_MAX):
             raise Untrusted(Flaw.CLAIMS)
         expires_ms = claims.exp * 1000 + LEEWAY_MS
         if now_ms >= expires_ms:

@@ -165,3 +165,27 @@ def test_without_the_option_no_page_is_let_in(lane: Switch) -> None:
         answer = service.client.get("/stats", headers={"origin": PAGE})
         assert answer.status_code == 200
         assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("lane", list(Switch))
+@pytest.mark.parametrize("listed", ["", PAGE])
+def test_a_page_that_is_not_listed_changes_nothing_though_whoever_connects_may(
+    lane: Switch, listed: str
+) -> None:
+    settings = Settings(database_url="memory://", fast_lane=lane, cors_origins=listed)
+    with serve(settings, Clock(NOW_MS)) as service:
+        own = str(service.client.base_url).rstrip("/")
+        transaction = {"amount": 1, "timestamp": NOW_MS}
+
+        def ask(method: str, path: str, origin: str, body: object = None) -> int:
+            headers = {"origin": origin}
+            return service.client.request(method, path, json=body, headers=headers).status_code
+
+        for origin in ("https://evil.example", "null", own + "1", "http://localhost"):
+            assert ask("POST", "/transactions", origin, transaction) == 403
+            assert ask("POST", "/transactions/batch", origin, [transaction]) == 403
+            assert ask("DELETE", "/transactions", origin) == 403
+            assert ask("GET", "/stats", origin) == 200
+        assert service.client.get("/stats").json()["count"] == 0
+        assert ask("POST", "/transactions", own, transaction) == 201
+        assert ask("POST", "/transactions", PAGE, transaction) == (201 if listed else 403)

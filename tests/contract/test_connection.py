@@ -353,3 +353,45 @@ def test_what_two_servers_could_read_differently_is_refused_whole(
         assert bench.wire.written.count(b"HTTP/1.1 ") == 2
 
     bench_test(lane, monkeypatch, body)
+
+
+def batch(body: bytes) -> bytes:
+    head = b"POST /transactions/batch HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+def test_a_batch_full_of_errors_leaves_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.set()
+        wrong = batch(b"[%b]" % b",".join([b"{}"] * 10_000))
+        bench.protocol.data_received(wrong)
+        other = bench.connect()
+        for answered in range(1, 50):
+            await asyncio.sleep(0)
+            other.protocol.data_received(get(b"/livez"))
+            assert len(statuses(other)) == answered
+        assert bench.wire.written == b"", "in fifty turns it is not through"
+        while not bench.wire.written:
+            await asyncio.sleep(0)
+        assert statuses(bench.wire) == [200]
+        assert b'"rejected":10000' in bench.wire.written
+
+    bench_test(Switch.ON, monkeypatch, body)
+
+
+def test_only_so_many_batches_full_of_errors_are_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.set()
+        wires = [bench.connect() for _ in range(40)]
+        for wire in wires:
+            wire.protocol.data_received(batch(b"[%b]" % b",".join([b"{}"] * 500)))
+        while not all(wire.written for wire in wires):
+            await asyncio.sleep(0)
+        assert sorted(statuses(wire)[0] for wire in wires) == [200] * 32 + [503] * 8
+        assert all(b"retry-after" in wire.written for wire in wires if statuses(wire) == [503])
+        last = bench.connect()
+        last.protocol.data_received(batch(b"[{}]"))
+        await bench.turn()
+        assert statuses(last) == [200]
+
+    bench_test(Switch.ON, monkeypatch, body)

@@ -175,6 +175,26 @@ def test_a_batch_of_which_nothing_was_accepted_burns_no_key(service: ServiceThre
     assert counts(post_batch(service, [item()], "a")) == (1, 0, 0, 0)
 
 
+def test_a_batch_of_repeats_alone_has_used_its_key(service: ServiceThread) -> None:
+    post_batch(service, [item("b")])
+    first = post_batch(service, [item("b")], "a")
+    assert counts(first) == (0, 1, 0, 0)
+    assert_problem(post_batch(service, [item("c")], "a"), 409, "idempotency_conflict")
+    assert post_batch(service, [item("b")], "a").content == first.content
+
+
+def test_ids_sort_by_arrival_with_and_without_keys(service: ServiceThread) -> None:
+    request = b"POST /transactions HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b"
+    keyed = (b"idempotency-key: k%d\r\n" % number if number % 3 else b"" for number in range(60))
+    with socket.create_connection(service.address) as wire:
+        wire.sendall(b"".join(request % (key, len(body()), body()) for key in keyed))
+        received = b""
+        while received.count(b'"}') < 60:
+            received += wire.recv(65536)
+    ids = [part[:36] for part in received.split(b'{"id":"')[1:]]
+    assert ids == sorted(set(ids))
+
+
 def test_each_item_may_have_a_key(service: ServiceThread) -> None:
     first = post_batch(service, [item("a"), item("b"), item(), item("a")], query="?ids=true")
     assert counts(first) == (3, 1, 0, 0)

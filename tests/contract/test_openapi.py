@@ -22,6 +22,7 @@ from app.settings import Settings, Switch
 from app.store.base import MemoryStore, StoreFailed, StoreRefused, Tally
 from app.web.answers import Answer, Code
 from app.web.catalogue import CATALOGUE
+from app.web.cors import CrossOrigin
 from app.web.guard import Permission
 from app.web.openapi import describe
 from app.web.operations import OPERATIONS, PARAMETERS
@@ -248,7 +249,7 @@ def test_the_document_is_openapi(document: Json) -> None:
 def test_every_door_is_described_and_no_other(document: Json, running: ServiceThread) -> None:
     service = build_service(Settings(database_url="memory://"), pytest.fail)
     doors = set()
-    for route in cast(Router, service.application).routes:
+    for route in cast(Router, cast(CrossOrigin, service.application).app).routes:
         path = cast(Route, route).path
         refusal = running.client.request("TRACE", path)
         assert refusal.status_code == 405

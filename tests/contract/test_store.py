@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.idempotency import Key, Record, Route
+from app.core.idempotency import Key, KeyRoute, Record
 from app.core.money import UNITS_MAX
 from app.core.summary import Summary
 from app.core.transaction import Row, Transaction
@@ -184,7 +184,7 @@ def test_memory_keeps_the_newest_rows_and_no_more() -> None:
 
 
 def record(number: int, created_ms: int = 0) -> Record:
-    key = Key.of(Route.TRANSACTION, "alice", b"%d" % number, b"content %d" % number)
+    key = Key.of(KeyRoute.TRANSACTION, "alice", b"%d" % number, b"content %d" % number)
     return Record.of(key, b"answer %d" % number * (1 + number % 2 * 500), created_ms)
 
 
@@ -252,8 +252,8 @@ def test_no_two_callers_or_texts_or_routes_share_a_digest(
 ) -> None:
     digests = {
         Key.of(route, subject, text, b"").digest
-        for route in Route
+        for route in KeyRoute
         for subject, text in named
         if "\0" not in subject
     }
-    assert len(digests) == len(Route) * sum("\0" not in subject for subject, _ in named)
+    assert len(digests) == len(KeyRoute) * sum("\0" not in subject for subject, _ in named)

@@ -365,6 +365,36 @@ def test_a_clock_that_steps_back_a_little_changes_nothing() -> None:
     bench_test(body)
 
 
+def test_deletions_that_wait_share_one_and_are_refused_when_the_queue_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body(bench: Bench) -> None:
+        cleared = 0
+
+        async def clear() -> None:
+            nonlocal cleared
+            cleared += 1
+
+        monkeypatch.setattr(bench.store, "clear", clear)
+        bench.store.gate.clear()
+        bench.submit()
+        await asyncio.sleep(0)
+        deletions = [asyncio.create_task(bench.ledger.clear()) for _ in range(100)]
+        await asyncio.sleep(0)
+        bench.submit()
+        bench.store.gate.set()
+        assert set(await asyncio.gather(*deletions)) == {Verdict.ACCEPTED}
+        assert cleared == 1
+        await bench.answered(2)
+        assert bench.count() == 1
+        assert await bench.ledger.clear() is Verdict.ACCEPTED
+        assert cleared == 2
+        monkeypatch.setattr(commit, "PENDING_ROWS_MAX", 0)
+        assert await bench.ledger.clear() is Verdict.UNREADY
+
+    bench_test(body)
+
+
 def test_a_clock_that_steps_back_a_little_after_a_start_finds_its_window_whole() -> None:
     async def main() -> None:
         store = TroubledStore()
