@@ -66,7 +66,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     transaction: Transaction
 
 
-class FieldError(msgspec.Struct, frozen=True):
+class FieldError(msgspec.Struct, frozen=True, gc=False):
     """What is wrong with one field. `pointer` is a JSON pointer (RFC 6901)."""
 
     pointer: str
@@ -81,7 +81,7 @@ class Invalid(ValueError):
     """A JSON object, but fields are missing or wrong; `errors` names every one."""
 
     def __init__(self, *errors: FieldError) -> None:
-        super().__init__(", ".join(f"{error.pointer} {error.detail}" for error in errors))
+        super().__init__(*errors)
         self.errors = errors
 
 
@@ -93,7 +93,15 @@ class TooDense(Exception):
     """A batch that is not right as a whole has more than COMMAS_MAX commas."""
 
 
-Decoded = Transaction | Malformed | Invalid
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """Why an item is no transaction: a value, as an exception would keep all it was raised among."""
+
+    errors: tuple[FieldError, ...] = ()
+    malformed: str = ""
+    """What is wrong with it as a whole, where it is no JSON object."""
+
+
+Decoded = Transaction | Rejected
 """An item of a batch, or why it is none."""
 
 
@@ -195,8 +203,10 @@ class TransactionDecoder:
     def _decode_item(self, body: bytes, default_user_id: str | None) -> Decoded:
         try:
             return self._read_item(body, default_user_id)
-        except (Malformed, Invalid) as error:
-            return error
+        except Invalid as error:
+            return Rejected(errors=error.errors)
+        except Malformed as error:
+            return Rejected(malformed=str(error))
 
     def _read_item(self, body: bytes, default_user_id: str | None) -> Transaction:
         try:

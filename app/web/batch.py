@@ -17,7 +17,6 @@ from app.core.transaction import (
     COMMAS_MAX,
     Decoded,
     FieldError,
-    Invalid,
     Item,
     Malformed,
     TooDense,
@@ -71,7 +70,7 @@ _OPTIONS: Final = ("atomic", "ids")
 _SWITCHES: Final = {"true": True, "false": False}
 
 
-class _ItemError(msgspec.Struct, omit_defaults=True):
+class _ItemError(msgspec.Struct, omit_defaults=True, gc=False):
     index: int
     code: str
     detail: str
@@ -235,13 +234,13 @@ def _judge_items(items: Sequence[Decoded], verdicts: Sequence[Verdict], errors: 
                 rejected += 1
                 code, error = wrong
                 errors.append(_ItemError(index, code, error.detail, _field(error)))
-        elif isinstance(item, Invalid):
+        elif item.errors:
             rejected += 1
             code = Code.INVALID_FIELD.value
             errors += [_ItemError(index, code, error.detail, _field(error)) for error in item.errors]
         else:
             rejected += 1
-            errors.append(_ItemError(index, Code.MALFORMED_BODY.value, str(item)))
+            errors.append(_ItemError(index, Code.MALFORMED_BODY.value, item.malformed))
     return rejected
 
 
