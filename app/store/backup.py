@@ -1,11 +1,14 @@
 """A copy of a database file, consistent to one commit, while the service goes on writing to it.
 
-The copy is read in one transaction of a read-only connection, which neither writes nor checkpoints:
-the service's own is the only one that does. While it is being read the
-WAL cannot start over, so it grows by what is written meanwhile.
+The copy is read in one transaction of a read-only connection, which neither writes
+to the database nor checkpoints: the service's own is the only one that does. While it is being read the
+WAL cannot start over, so it grows by what is written meanwhile. Beside the database of a service that
+was stopped, SQLite leaves an empty `-wal` and a `-shm`, which the next start takes over: to do without
+them is to read without locks, and to remove them is to race with that start.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +28,9 @@ _COUNT: Final = """
 # A finished file: nobody writes to it, so it is read without locks, and without a WAL beside it.
 _AT_REST: Final = "?mode=ro&immutable=1"
 
+# What file systems without a second name for a file say to os.link, FAT for one.
+_NO_LINKS: Final = frozenset((errno.EPERM, errno.ENOTSUP, errno.ENOSYS))
+
 
 class BackupFailed(Exception):
     """There is no copy; the message tells an operator why, in one line."""
@@ -42,17 +48,23 @@ def copy_database(source: Path, target: Path) -> Copied:
 
     It is written beside its place as `*.part` and takes its name when it has been checked.
     """
+    if not target.name:
+        raise BackupFailed(f"{target} is a directory, and a copy is a file")
     part = target.with_name(target.name + ".part")
     try:
         if os.path.lexists(target):
             raise BackupFailed(f"{target} exists, and is not overwritten")
-        with _reader(source) as connection, _new_file(part):
+        # The directory first: where it cannot be opened, it cannot be synced at the end.
+        with _reader(source) as connection, _opened(target.parent) as directory, _new_file(part):
             _copy(connection, part)
             copied = _check(part)
-            if os.path.lexists(target):
-                raise BackupFailed(f"{target} exists by now, and is not overwritten")
-            part.rename(target)
-            _sync(target.parent)
+            _name(part, target)
+            try:
+                part.unlink(missing_ok=True)
+                os.fsync(directory)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
             return copied
     except FileExistsError:
         raise BackupFailed(f"{part} exists: another backup is writing it, or left it") from None
@@ -87,6 +99,21 @@ def _new_file(path: Path) -> Iterator[None]:
         raise
 
 
+def _name(part: Path, target: Path) -> None:
+    """Give a file a name that is nobody's, its old one beside it or not. Raises BackupFailed."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise BackupFailed(f"{target} exists by now, and is not overwritten") from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # There it cannot be done in one step.
+        if os.path.lexists(target):
+            raise BackupFailed(f"{target} exists by now, and is not overwritten") from None
+        part.rename(target)
+
+
 def _copy(source: apsw.Connection, path: Path) -> None:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -117,9 +144,15 @@ def _check(path: Path) -> Copied:
     return Copied(transactions, path.stat().st_size)
 
 
-def _sync(path: Path) -> None:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
     file = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(file)
+        yield file
     finally:
         os.close(file)
+
+
+def _sync(path: Path) -> None:
+    with _opened(path) as file:
+        os.fsync(file)

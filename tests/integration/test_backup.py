@@ -1,9 +1,12 @@
 """`python -m app backup FILE`: a whole copy or none, beside a service that goes on."""
 
 import asyncio
+import errno
 import os
 import re
+import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +21,9 @@ from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 
 
-def run_backup(file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_backup(file: Path | str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "app", "backup", str(file)],
+        [*command, sys.executable, "-m", "app", "backup", str(file)],
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
@@ -98,6 +101,8 @@ def test_a_copy_of_a_stopped_service_has_all_and_leaves_the_file_as_it_is(
     told = run_backup(tmp_path / "copy.db", DATABASE_URL=sqlite_url(path))
     assert told.returncode == 0, told.stderr
     assert {name: (tmp_path / name).read_bytes() for name in left} == left
+    # Of what SQLite leaves there, nothing is to be taken over by the next start.
+    assert is_killed or (tmp_path / "ledger.db-wal").stat().st_size == 0
     assert load.acknowledged.items() <= rows_in(tmp_path / "copy.db").items()
     assert rows_in(tmp_path / "copy.db") == rows_in(path)
 
@@ -163,6 +168,79 @@ def test_a_place_that_cannot_be_written_to_is_refused_with_one_line(tmp_path: Pa
     told = run_backup(copy, DATABASE_URL=sqlite_url(path))
     assert told.returncode == 1
     assert told.stderr == f"millrace: cannot write {copy}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("file", [".", "/"])
+def test_a_directory_without_a_name_is_refused_with_one_line(tmp_path: Path, file: str) -> None:
+    path = tmp_path / "ledger.db"
+    with_store(path, nothing)
+    told = run_backup(file, DATABASE_URL=sqlite_url(path))
+    assert told.returncode == 1
+    assert told.stderr == f"millrace: {file} is a directory, and a copy is a file\n"
+
+
+def test_a_directory_that_cannot_be_synced_is_refused_before_anything_is_there(tmp_path: Path) -> None:
+    path, copy = tmp_path / "ledger.db", tmp_path / "closed" / "copy.db"
+    with_store(path, nothing)
+    copy.parent.mkdir(mode=0o300)
+    command: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root reads any directory, and there is no setpriv to take that from it")
+        command = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+    told = run_backup(copy, *command, DATABASE_URL=sqlite_url(path))
+    copy.parent.chmod(0o700)
+    assert told.returncode == 1
+    assert told.stderr == f"millrace: cannot write {copy}: Permission denied\n"
+    assert list(copy.parent.iterdir()) == []
+
+
+def test_a_copy_whose_name_was_not_synced_is_not_left_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = tmp_path / "ledger.db", tmp_path / "elsewhere" / "copy.db"
+    with_store(path, nothing)
+    copy.parent.mkdir()
+    sync = os.fsync
+
+    def broken_sync(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", broken_sync)
+    with pytest.raises(BackupFailed, match=r"cannot write .*: Input/output error"):
+        copy_database(path, copy)
+    assert list(copy.parent.iterdir()) == []
+
+
+def test_a_file_that_appears_in_the_last_moment_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
+    with_store(path, nothing)
+    copy.write_bytes(b"dear to someone")
+    # As it looks to whoever asks before it is there.
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)
+    with pytest.raises(BackupFailed, match=rf"{re.escape(str(copy))} exists by now"):
+        copy_database(path, copy)
+    assert copy.read_bytes() == b"dear to someone"
+    assert not copy.with_name("copy.db.part").exists()
+
+
+def test_where_a_file_cannot_have_a_second_name_a_copy_takes_its_name_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = tmp_path / "ledger.db", tmp_path / "elsewhere" / "copy.db"
+    with_store(path, nothing)
+    copy.parent.mkdir()
+
+    def no_link(source: object, target: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    assert copy_database(path, copy).transactions == 0
+    assert [each.name for each in copy.parent.iterdir()] == ["copy.db"]
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
