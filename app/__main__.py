@@ -11,6 +11,8 @@ from app.commands.token import token
 from app.settings import SettingsError
 
 _EXIT_WRONG_SETTING: Final = 2
+# As shells have it: 128, and the number of the signal.
+_EXIT_INTERRUPTED: Final = 130
 
 
 @click.group(invoke_without_command=True)
@@ -35,6 +37,8 @@ def main() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _EXIT_INTERRUPTED
     return status
 
 

@@ -4,9 +4,11 @@ import base64
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from app.__main__ import main
 from tests.support.process import ServiceProcess
 
 
@@ -40,6 +42,19 @@ def test_a_wrong_setting_stops_the_start_with_one_line(words: tuple[str, ...]) -
     assert told.returncode == 2
     assert told.stderr.startswith("millrace: WINDOW_SECONDS: ")
     assert told.stderr.count("\n") == 1
+
+
+def test_an_interrupted_verb_ends_without_a_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.commands.backup.copy_database", interrupted)
+    monkeypatch.setattr("sys.argv", ["app", "backup", str(tmp_path / "copy.db")])
+    assert main() == 130
+    told = capsys.readouterr()
+    assert (told.out, told.err.strip()) == ("", "")
 
 
 JWT = {
