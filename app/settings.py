@@ -23,6 +23,8 @@ _ORIGIN: Final = re.compile(
     r"(?:http(?!.*:80$)|https(?!.*:443$))://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 )
 
+_DIGITS: Final = re.compile(r"[0-9]+")
+
 _JWT: Final = ("JWT_SECRET", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE")
 _SECRET_BYTES_MIN: Final = 32
 
@@ -193,6 +195,11 @@ def read_settings(environment: Environment) -> Settings:
             raise SettingsError(f"{name}: not supported by this version")
     if "LOG_LEVEL" in given:
         given["LOG_LEVEL"] = given["LOG_LEVEL"].lower()
+    for field, kind in get_type_hints(Settings).items():
+        name = field.upper()
+        # The conversion would take 8e1 for 80.
+        if kind is int and name in given and not _DIGITS.fullmatch(given[name]):
+            raise SettingsError(f"{name}: must be a whole number, in digits alone")
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -261,6 +268,8 @@ def _check_key_set_url(url: str) -> None:
         parts = urlsplit(url)
         host, is_plain = parts.hostname or "", parts.scheme == "http"
         is_right = parts.port != 0 and parts.username is None and not parts.fragment and url.isascii()
+        # As the look-up will: it raises where a part of the name is empty or too long.
+        host.encode("idna")
     except ValueError:
         is_right = False
     if not (is_right and host and " " not in url) or parts.scheme not in ("https", "http"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -158,6 +159,10 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
+    except (UnicodeError, TypeError):
+        # It is not even looked up.
+        listener.close()
+        raise OSError(errno.EINVAL, "not the name of a host") from None
     return listener
 
 

@@ -46,7 +46,12 @@ class Fetcher:
                 return await self._fetch()
         except TimeoutError:
             raise FetchFailed(f"no answer within {self._timeout_seconds:g} s") from None
-        except (OSError, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except (
+            OSError,
+            UnicodeError,  # of a host that cannot be a name
+            httptools.HttpParserError,
+            httptools.HttpParserUpgrade,
+        ) as error:
             raise FetchFailed(str(error) or type(error).__name__) from None
 
     async def _fetch(self) -> bytes:

@@ -113,9 +113,13 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
         fetch(serve, timeout_seconds=0.05)
 
 
-def test_nobody_there_is_a_failure_too() -> None:
-    with pytest.raises(FetchFailed):
-        asyncio.run(Fetcher("http://127.0.0.1:1/keys")())
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/keys", "http://a..b/keys"])
+def test_nobody_there_is_a_failure_too(
+    url: str, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    with asyncio.Runner(loop_factory=loop_factory) as runner, pytest.raises(FetchFailed):
+        runner.run(Fetcher(url)())
 
 
 @pytest.fixture

@@ -145,6 +145,14 @@ def test_a_wrong_setting_stops_the_start_with_one_line_and_status_2(variable: st
     assert complaint.count("\n") == 1
 
 
+@pytest.mark.parametrize("host", ["\u00e9..x", "\u00e9" * 64])
+def test_a_host_that_cannot_be_a_name_stops_the_start_with_one_line(host: str) -> None:
+    with ServiceProcess({"HOST": host, "AUTH": "off"}) as service:
+        assert service.exit_status() == 1
+        complaint = service.complaint()
+    assert complaint == f"millrace: cannot listen on {host} port 0: not the name of a host\n"
+
+
 def test_a_port_in_use_stops_the_start_with_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

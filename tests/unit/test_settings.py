@@ -132,6 +132,7 @@ def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
             ("PORT", wrong)
             for wrong in ("http", "-1", "65536", "80.5", "8_000", "0x50", "+80", "9" * 30, "\u0668")
         ),
+        *(("PORT", wrong) for wrong in ("8e1", "80.0", "8E+1", "1e400", "-0")),
         *(
             ("WINDOW_SECONDS", wrong)
             for wrong in ("0", "3601", "1.5", "-60", "60s", "1m", "true", "null", "nan")
@@ -304,6 +305,7 @@ def test_keys_are_fetched_over_tls_or_from_this_machine(url: str) -> None:
             "https://id.example/a b",
             "https://\u00e9.example/",
         ),
+        *("https://a..b/x", "https://.example/keys", f"https://{'a' * 64}.example/keys"),
     ],
 )
 def test_any_other_address_of_keys_is_refused(url: str) -> None:
