@@ -73,8 +73,8 @@ _FIND: Final = """
 """
 
 _EXPIRE: Final = """
-    DELETE FROM idempotency WHERE created_ms < ?1 AND seq IN
-        (SELECT seq FROM idempotency ORDER BY seq LIMIT ?2)
+    DELETE FROM idempotency WHERE seq IN
+        (SELECT seq FROM idempotency WHERE created_ms < ?1 ORDER BY created_ms LIMIT ?2)
 """
 
 # A sum of amounts may pass 64 bits, where SQLite's sum() fails; the sums of their halves do not.

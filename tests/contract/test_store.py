@@ -222,6 +222,20 @@ def test_records_are_there_after_a_restart_and_expire_oldest_first(tmp_path: Pat
         with_store(lambda path: SQLiteStore(path / "ledger.db"), tmp_path, body)
 
 
+def test_records_of_a_clock_that_was_ahead_do_not_keep_those_behind_them(tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        ahead = [record(number, created_ms=10**15) for number in range(20)]
+        await store.append([], ahead)
+        await store.append([], [record(number, created_ms=number) for number in range(20, 32)])
+        assert await store.expire(100, records_max=10)
+        assert not await store.expire(100, records_max=10)
+        assert set(await store.find([record(number).key.digest for number in range(32)])) == {
+            each.key.digest for each in ahead
+        }
+
+    with_store(lambda path: SQLiteStore(path / "ledger.db"), tmp_path, body)
+
+
 def test_memory_bounds_what_it_remembers_by_its_size_too() -> None:
     async def body() -> None:
         store = MemoryStore()
