@@ -2,7 +2,8 @@
 
 A client sends the same head with every request. What the parser made of a head is remembered, so a
 head that was seen before is one look-up; its body follows it, as long as it said. A head that asks
-for anything out of the ordinary is remembered as one for the plain lane, which knows everything.
+for anything out of the ordinary is remembered as one for the plain lane, which knows everything, and
+apart from the others, so that none of those ever makes way for it.
 """
 
 import re
@@ -22,8 +23,8 @@ from app.web.rate_limit import RateLimit
 from app.web.resource import SANE_REQUEST_ID
 from app.web.stats import Stats
 
-# 1024 heads of at most 4 KiB each, which has room for a token of the usual size; a client that varies
-# its heads without end gains nothing.
+# 1024 heads of either lane, of at most 4 KiB each, which has room for a token of the usual size. A
+# caller who varies heads without end has all of that lane's read once more, and nothing else.
 _HEADS_MAX: Final = 1024
 _HEAD_BYTES_MAX: Final = 4096
 
@@ -84,7 +85,8 @@ class FastLane:
                 door: (handler if permission is None else _limited(handler, limit), permission)
                 for door, (handler, permission) in self._entries.items()
             }
-        self._heads: dict[bytes, Head | None] = {}
+        self._heads: dict[bytes, Head] = {}
+        self._plain_heads: set[bytes] = set()
 
     def head(self, raw: bytes) -> Head | None:
         """What a head asks for, its last blank line included; None where it is for the plain lane."""
@@ -92,12 +94,17 @@ class FastLane:
             return self._heads[raw]
         except KeyError:
             pass
-        if len(raw) > _HEAD_BYTES_MAX:
+        if len(raw) > _HEAD_BYTES_MAX or raw in self._plain_heads:
             return None
         head = self._read(raw)
+        if head is None:
+            if len(self._plain_heads) >= _HEADS_MAX:
+                self._plain_heads.clear()
+            self._plain_heads.add(raw)
+            return None
         # A head with a key or an id of its own will hardly come again, and as long as nobody knows its
         # caller it must not take the place of others.
-        if head is None or not (head.key or head.request_id or self.caller(head) is None):
+        if not (head.key or head.request_id or self.caller(head) is None):
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
             self._heads[raw] = head

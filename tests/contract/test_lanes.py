@@ -195,3 +195,15 @@ def test_the_heads_of_strangers_do_not_take_the_place_of_a_known_callers() -> No
         await service.ledger.close()
 
     asyncio.run(main())
+
+
+def test_heads_for_the_plain_lane_do_not_take_the_place_of_others() -> None:
+    service = build_service(OPEN, pytest.fail, Clock(NOW_MS))
+    fast_lane = service.fast_lane
+    assert fast_lane is not None
+    head = b"GET /stats HTTP/1.1\r\nhost: x\r\n%b\r\n"
+    remembered = fast_lane.head(head % b"")
+    assert remembered is not None
+    for number in range(3000):
+        assert fast_lane.head(head % b"origin: https://a%d.example\r\n" % number) is None
+    assert fast_lane.head(head % b"") is remembered
