@@ -22,6 +22,7 @@ from app.main import Service, build_service
 from app.server.logs import configure_logs
 from app.settings import Settings
 from app.store.base import StoreFailed, StoreRefused, StoreUnusable
+from app.web.bodies import Bodies
 from app.web.protocol import Protocol
 from app.web.room import TURNED_AWAY_MAX, Room
 
@@ -123,9 +124,10 @@ class _Server(uvicorn.Server):
 
 def server_config(settings: Settings, service: Service) -> uvicorn.Config:
     """uvicorn, set for throughput: what it does for each request beyond our answer is left out."""
-    # uvicorn only ever calls it, as it would call a class.
     room = Room(settings.connections_max)
-    protocol = cast(type[asyncio.Protocol], partial(Protocol, fast_lane=service.fast_lane, room=room))
+    connect = partial(Protocol, fast_lane=service.fast_lane, room=room, bodies=Bodies())
+    # uvicorn only ever calls it, as it would call a class.
+    protocol = cast(type[asyncio.Protocol], connect)
     return uvicorn.Config(
         service.application,
         loop="uvloop",

@@ -86,6 +86,14 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]]) -> None:
         raise Problem(_HEADERS_TOO_LARGE)
 
 
+def declared_bytes(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    """How long the body is that a head speaks of, if it was checked; 0 where it does not say."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value.strip().lstrip(b"0") or b"0")
+    return 0
+
+
 def check_body(received_bytes: int) -> None:
     """Whether any door takes a body that is so long already. Raises Problem."""
     if received_bytes > REQUEST_BODY_BYTES_MAX:

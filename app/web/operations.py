@@ -28,6 +28,7 @@ ANYTIME: Final = (
     Code.TARGET_TOO_LONG,
     Code.HEADERS_TOO_LARGE,
     Code.TOO_MANY_CONNECTIONS,
+    Code.NOT_READY,
     Code.INTERNAL_ERROR,
 )
 OF_THE_CALLER: Final = (

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from app.web.answers import Answer, Problem
+from app.web.bodies import Bodies, Share
 from app.web.limits import (
     MALFORMED,
     TIMED_OUT,
@@ -26,6 +27,7 @@ from app.web.limits import (
     check_framing,
     check_head,
     check_headers,
+    declared_bytes,
     word_unended,
 )
 from app.web.room import Room
@@ -42,7 +44,10 @@ _VERSIONS: Final = ("1.1", "1.0")
 
 
 class PlainLane(HttpToolsProtocol):
-    """One connection, each request of which takes the plain way; `room` is None where none runs out."""
+    """One connection, each request of which takes the plain way.
+
+    `room` is None where none runs out, `bodies` where there are no other connections.
+    """
 
     def __init__(
         self,
@@ -52,9 +57,11 @@ class PlainLane(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         room: Room | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._room = room
+        self._share = Share(bodies or Bodies())
         self._plain_requests = 0
         """Plain requests whose heads have come and whose answers have not left."""
         self._is_parsing = False
@@ -108,12 +115,16 @@ class PlainLane(HttpToolsProtocol):
         """Note that a plain request is under way."""
         check_head(self.url, self.headers)
         check_framing(self.parser.get_http_version(), self.headers)
+        body_bytes = declared_bytes(self.headers)
+        # Before anything of it is begun; it has its share once there is something to give it back for.
+        self._share.check(body_bytes)
         super().on_headers_complete()
         # From here on, as what raises up there is no request that will be answered.
         self._has_got_on = True
         self._body_bytes = 0
         self._plain_requests += 1
         self._parsed = self.cycle
+        self._share.reserve(self.cycle, body_bytes)
         self.headers = []  # Trailers are no headers.
         if self.expect_100_continue:
             close_unless_continued(self.cycle)
@@ -126,6 +137,9 @@ class PlainLane(HttpToolsProtocol):
         self._has_got_on = True
         self._body_bytes += len(body)
         check_body(self._body_bytes)
+        if not self.cycle.response_complete:
+            # What comes behind the answer is thrown away.
+            self._share.reserve(self.cycle, self._body_bytes)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -152,6 +166,7 @@ class PlainLane(HttpToolsProtocol):
         """Go on behind a plain answer that has left, as uvicorn would, with a patience of our own."""
         self.server_state.total_requests += 1
         self._plain_requests -= 1
+        self._share.give_back(self._running)
         self._joined_writes.flush()
         if self._is_over():
             return
@@ -170,6 +185,7 @@ class PlainLane(HttpToolsProtocol):
         broken, self._parsed = self._parsed, None
         if broken is not None:
             # Its body will never be whole, so it must not be waited for.
+            self._share.give_back(broken)
             if broken.response_started:
                 self._close()
                 return
@@ -301,6 +317,7 @@ class PlainLane(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the answers: there is no one to read them."""
         self._patience.end()
+        self._share.give_all_back()
         self._slots.queue.clear()
         gone = [cycle for cycle, _ in self.pipeline]
         self.pipeline.clear()

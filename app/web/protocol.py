@@ -17,6 +17,7 @@ from typing import Any, Final
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from app.web.bodies import Bodies
 from app.web.fast_lane import FastLane
 from app.web.limits import Awaited
 from app.web.plain_lane import PlainLane
@@ -41,8 +42,9 @@ class Protocol(PlainLane):
         *,
         fast_lane: FastLane | None = None,
         room: Room | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop, room=room)
+        super().__init__(config, server_state, app_state, _loop, room=room, bodies=bodies)
         self._fast_lane = fast_lane
         self._unread = b""
         """What has come of a fast request whose body is not whole yet."""

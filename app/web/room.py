@@ -8,6 +8,7 @@ end soon enough.
 """
 
 import asyncio
+import re
 from typing import Final
 
 from app.web.answers import Answer, Code, unavailable
@@ -15,12 +16,13 @@ from app.web.health import ALIVE
 from app.web.limits import Awaited, Departure, Patience
 from app.web.resource import make_request_id
 
-# Connections that are told there is no room, at a time; past these there is not even an answer.
+# Connections that are told there is no room, at a time; past these, whoever has been silent for longest
+# is not even answered, so that one that asks at once is heard, however many say nothing.
 TURNED_AWAY_MAX: Final = 64
 # How long one of them may take to ask for something.
 _ASK_SECONDS: Final = 1.0
 
-_PROBES: Final = (b"GET /livez HTTP/1.1\r\n", b"GET /health HTTP/1.1\r\n")
+_PROBE: Final = re.compile(rb"(?:GET|HEAD) /(?:livez|health)(?:\?[!-~]*)? HTTP/1\.[01]\r\n")
 _NO_ROOM: Final = unavailable(
     Code.TOO_MANY_CONNECTIONS, "There are too many connections; nothing of this request was kept"
 )
@@ -31,7 +33,8 @@ class Room:
 
     def __init__(self, connections_max: int) -> None:
         self._connections_max = connections_max
-        self._turned_away: set[asyncio.Protocol] = set()
+        self._turned_away: dict[_TurnedAway, None] = {}
+        """In the order in which they came."""
 
     def is_full(self, connections: int) -> bool:
         """Whether there is no room for one more than these."""
@@ -40,33 +43,44 @@ class Room:
     def turn_away(self, transport: asyncio.Transport) -> None:
         """Take a connection over from its protocol, to end it."""
         if len(self._turned_away) >= TURNED_AWAY_MAX:
-            transport.set_protocol(asyncio.Protocol())
-            transport.abort()
-        else:
-            transport.set_protocol(_TurnedAway(transport, self._turned_away))
+            silent = (other for other in self._turned_away if other.is_silent)
+            # Where all have their answers, the first has had the most time to read it.
+            next(silent, next(iter(self._turned_away))).drop()
+        transport.set_protocol(_TurnedAway(transport, self._turned_away))
 
 
 class _TurnedAway(asyncio.Protocol):
     """A connection past the last: one answer, then the end."""
 
-    def __init__(self, transport: asyncio.Transport, others: set[asyncio.Protocol]) -> None:
+    def __init__(self, transport: asyncio.Transport, others: "dict[_TurnedAway, None]") -> None:
         self._transport = transport
         self._others = others
-        others.add(self)
+        others[self] = None
         self._departure = Departure(transport)
         loop = asyncio.get_running_loop()
         self._patience = Patience(loop, _ASK_SECONDS, self._awaited, self._expire)
         self._patience.begin(Awaited.REQUEST)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not asked for anything."""
+        return not self._departure.has_begun
+
+    def drop(self) -> None:
+        """Make room for another one at once."""
+        self._others.pop(self, None)
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Answer the first request, if it came in one piece, as that of a probe does."""
         if self._departure.has_begun:
             self._departure.discard(data)
             return
-        if data.startswith(_PROBES):
-            self._answer(ALIVE, b"")
+        has_body = not data.startswith(b"HEAD ")
+        if _PROBE.match(data):
+            self._answer(ALIVE, b"", has_body=has_body)
         else:
-            self._answer(_NO_ROOM, b"x-request-id: %b\r\n" % make_request_id())
+            self._answer(_NO_ROOM, b"x-request-id: %b\r\n" % make_request_id(), has_body=has_body)
 
     def eof_received(self) -> None:
         """Close, which is what asyncio does by itself."""
@@ -74,10 +88,11 @@ class _TurnedAway(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Make room for the next one that finds none."""
         self._patience.end()
-        self._others.discard(self)
+        self._others.pop(self, None)
 
-    def _answer(self, answer: Answer, more: bytes) -> None:
-        self._transport.write(b"%b%bconnection: close\r\n\r\n%b" % (answer.head, more, answer.body))
+    def _answer(self, answer: Answer, more: bytes, *, has_body: bool) -> None:
+        body = answer.body if has_body else b""
+        self._transport.write(b"%b%bconnection: close\r\n\r\n%b" % (answer.head, more, body))
         self._departure.begin(lingers=True)
         self._patience.begin(Awaited.LEAVING)
 

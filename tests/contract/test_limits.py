@@ -9,7 +9,9 @@ from itertools import repeat
 import pytest
 
 from app.settings import Switch
+from app.web.body import BODY_BYTES_MAX
 from app.web.limits import HEADERS_BYTES_MAX, HEADERS_MAX, REQUEST_BODY_BYTES_MAX, TARGET_BYTES_MAX
+from app.web.protocol import Protocol
 from app.web.room import TURNED_AWAY_MAX
 from tests.support.wire import WHOLE, Answers, Bench, Wire, bench_test, get, post
 
@@ -581,7 +583,7 @@ def test_a_connection_past_the_last_is_told_so_and_closed(
 
 
 @both_lanes
-@pytest.mark.parametrize("target", [b"/livez", b"/health"])
+@pytest.mark.parametrize("target", [b"/livez", b"/health", b"/livez?", b"/health?x=1"])
 def test_whether_the_process_lives_is_answered_without_room(
     lane: Switch, target: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -597,18 +599,266 @@ def test_whether_the_process_lives_is_answered_without_room(
 
 
 @both_lanes
+@pytest.mark.parametrize(
+    ("target", "status"), [(b"/livez", 200), (b"/health?x=1", 200), (b"/stats", 503)]
+)
+def test_without_room_head_is_answered_as_get_is_but_for_the_body(
+    lane: Switch, target: bytes, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        wire = asked(bench, get(target).replace(b"GET", b"HEAD"))
+        assert wire.written.startswith(b"HTTP/1.1 %d " % status)
+        assert b"connection: close\r\n" in wire.written
+        head, end, behind = wire.written.partition(b"\r\n\r\n")
+        assert end
+        assert behind == b""
+        like = asked(bench, get(target)).written.partition(b"\r\n\r\n")[0]
+        assert length(head) == length(like) > 0
+        assert wire.is_ended
+
+    def length(head: bytes) -> int:
+        return int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+
+    bench_test(lane, monkeypatch, body, connections_max=1)
+
+
+@both_lanes
+@pytest.mark.parametrize("target", [b"/livezz", b"/live", b"/stats?/livez", b"//livez", b"/livez/"])
+def test_nothing_but_a_probe_is_taken_for_one_without_room(
+    lane: Switch, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        assert statuses(asked(bench, get(target))) == [503]
+
+    bench_test(lane, monkeypatch, body, connections_max=1)
+
+
+@both_lanes
 def test_connections_past_the_last_are_bounded_too(
     lane: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body(bench: Bench) -> None:
         waiting = [bench.connect() for _ in range(TURNED_AWAY_MAX)]
         assert not any(wire.is_closing() for wire in waiting)
-        assert bench.connect().is_closing()
+        for place in range(TURNED_AWAY_MAX):
+            waiting.append(bench.connect())
+            assert [wire.is_closing() for wire in waiting].index(False) == place + 1
+            assert not waiting[-1].is_closing()
+        await bench.turn()
+        assert sum(not wire.is_closing() for wire in waiting) == TURNED_AWAY_MAX
         await bench.wait(1)
         assert all(wire.is_closing() and not wire.written for wire in waiting)
         assert not bench.connect().is_closing()
 
     bench_test(lane, monkeypatch, body, connections_max=1)
+
+
+@both_lanes
+def test_who_asks_is_heard_however_many_connections_past_the_last_are_silent(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        silent = [bench.connect() for _ in range(2 * TURNED_AWAY_MAX)]
+        heard = []
+        for _ in range(TURNED_AWAY_MAX):
+            heard.append(asked(bench, get(b"/livez")))
+            silent.append(bench.connect())
+        assert all(statuses(wire) == [200] for wire in heard)
+        # An answered one is left to read, until there are only such.
+        assert [wire.is_closing() for wire in heard] == [True] + [False] * (TURNED_AWAY_MAX - 1)
+        await bench.turn()
+        assert sum(not wire.is_closing() for wire in (*silent, *heard)) == TURNED_AWAY_MAX
+
+    bench_test(lane, monkeypatch, body, connections_max=1)
+
+
+BATCH = b"POST /transactions/batch HTTP/1.1\r\nhost: x\r\n"
+LARGE_BYTES = 2 * BODY_BYTES_MAX
+
+
+def batch(size_bytes: int, *headers: bytes, is_chunked: bool = False) -> bytes:
+    """A batch of one, and of that size."""
+    body = b"[%b]" % WHOLE.ljust(size_bytes - 2)
+    lines = b"".join(b"%b\r\n" % header for header in headers)
+    if not is_chunked:
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (BATCH, lines, size_bytes, body)
+    chunks = [body[place : place + 30_000] for place in range(0, size_bytes, 30_000)]
+    return b"%b%btransfer-encoding: chunked\r\n\r\n%b0\r\n\r\n" % (
+        BATCH,
+        lines,
+        b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks),
+    )
+
+
+@both_lanes
+@pytest.mark.parametrize("headers", [(), (b"expect: 100-continue",)])
+def test_larger_bodies_have_a_bound_in_common_which_is_judged_at_the_head(
+    lane: Switch, headers: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.set()
+        request = batch(LARGE_BYTES)
+        bench.protocol.data_received(request[:-1])
+        await bench.turn()
+        over = batch(BODY_BYTES_MAX + 2, *headers)
+        begun = set(bench.state.tasks)
+        wire = asked(bench, over[: over.index(b"\r\n\r\n") + 4])
+        assert bench.state.tasks == begun
+        await bench.turn()
+        assert b"retry-after: 1\r\n" in wire.written
+        assert statuses(wire) == [503]
+        assert b"100 Continue" not in wire.written
+        assert b'"code":"not_ready"' in wire.written
+        assert wire.is_ended
+        exact, small = batch(BODY_BYTES_MAX + 1, *headers), batch(BODY_BYTES_MAX)
+        allowed = [asked(bench, exact[:-1]), *(asked(bench, small) for _ in range(5))]
+        assert bench.bodies.free_bytes == 0
+        bench.protocol.data_received(request[-1:])
+        allowed[0].protocol.data_received(exact[-1:])
+        await bench.turn()
+        assert all(statuses(wire) == [200] for wire in (bench.wire, *allowed))
+        assert bench.bodies.free_bytes == LARGE_BYTES + BODY_BYTES_MAX + 1
+        bench.protocol.data_received(request)
+        await bench.turn()
+        assert statuses(bench.wire) == [200, 200]
+
+    bench_test(lane, monkeypatch, body, bodies_bytes_max=LARGE_BYTES + BODY_BYTES_MAX + 1)
+
+
+@both_lanes
+def test_a_body_without_a_length_is_refused_where_there_is_no_room_for_more_of_it(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.gate.set()
+        for size_bytes, status in ((LARGE_BYTES, 200), (LARGE_BYTES + 1, 503), (LARGE_BYTES, 200)):
+            wire = asked(bench, post(WHOLE))
+            request = batch(size_bytes, is_chunked=True)
+            for place in range(0, len(request), 10_000):
+                wire.protocol.data_received(request[place : place + 10_000])
+                await bench.turn()
+            assert statuses(wire) == [201, status]
+            assert wire.is_ended == (status == 503)
+            assert bench.bodies.free_bytes == LARGE_BYTES
+
+    bench_test(lane, monkeypatch, body, bodies_bytes_max=LARGE_BYTES)
+
+
+@both_lanes
+def test_a_body_has_its_share_until_it_is_answered(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        bench.protocol.data_received(batch(LARGE_BYTES) * 2)
+        await bench.turn()
+        assert bench.bodies.free_bytes == 0
+        other = asked(bench, batch(LARGE_BYTES))
+        await bench.turn()
+        assert statuses(other) == [503]
+        bench.store.gate.set()
+        await bench.turn()
+        assert statuses(bench.wire) == [200, 200]
+        assert bench.bodies.free_bytes == 2 * LARGE_BYTES
+
+    bench_test(lane, monkeypatch, body, bodies_bytes_max=2 * LARGE_BYTES)
+
+
+@both_lanes
+def test_a_body_that_goes_on_behind_its_answer_has_no_share(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        for is_chunked in (False, True):
+            request = batch(LARGE_BYTES, is_chunked=is_chunked).replace(b"/transactions/batch", b"/nope")
+            wire = asked(bench, request[:200])
+            await bench.turn()
+            wire.protocol.data_received(request[200:-1])
+            assert bench.bodies.free_bytes == LARGE_BYTES
+            wire.protocol.data_received(request[-1:] + get(b"/livez"))
+            await bench.turn()
+            assert statuses(wire) == [404, 200]
+
+    bench_test(lane, monkeypatch, body, bodies_bytes_max=LARGE_BYTES)
+
+
+def any_request(choose: random.Random) -> bytes:
+    """One of the kinds that have a share, or none, or one that is broken."""
+    size_bytes = choose.choice((BODY_BYTES_MAX, BODY_BYTES_MAX + 1, LARGE_BYTES, 3 * LARGE_BYTES))
+    headers = choose.choice(
+        (
+            (),
+            (b"expect: 100-continue",),
+            (b"connection: upgrade", b"upgrade: x"),
+            (b"connection: close",),
+        )
+    )
+    large = batch(size_bytes, *headers, is_chunked=choose.random() < 0.5)
+    return choose.choice(
+        (
+            large,
+            large,
+            large,
+            large.replace(
+                b"/transactions/batch", choose.choice((b"/nope", b"/transactions", b"/livez"))
+            ),
+            large.replace(b"POST", b"DELETE").replace(b"/batch", b""),
+            large.replace(b"HTTP/1.1", choose.choice((b"HTTP/1.0", b"HTTP/2.0"))),
+            large.replace(b"host: x", choose.choice((b"content-type: text/plain\r\nhost: x", b"x: x"))),
+            large.replace(b"7530\r\n", b"zz\r\n"),
+            post(WHOLE),
+            get(b"/stats"),
+            get(b"/readyz"),
+        )
+    )
+
+
+@both_lanes
+def test_whatever_becomes_of_a_body_its_share_is_given_back(
+    lane: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    room_bytes = 4 * LARGE_BYTES
+
+    async def converse(bench: Bench, choose: random.Random) -> int:
+        wires = [bench.connect(can_end=choose.random() < 0.5) for _ in range(5)]
+        data = [b"".join(any_request(choose) for _ in range(choose.randrange(1, 4))) for _ in wires]
+        least_bytes = room_bytes
+        for _ in range(choose.randrange(5, 40)):
+            place = choose.randrange(len(wires))
+            wire = wires[place]
+            if not (wire.is_closing() or wire.is_paused):
+                cut = choose.choice((1, 100, 1000, 70_000, 200_000))
+                piece, data[place] = data[place][:cut], data[place][cut:]
+                wire.protocol.data_received(piece)
+            if choose.random() < 0.1:
+                bench.store.gate.clear() if bench.store.gate.is_set() else bench.store.gate.set()
+            if choose.random() < 0.5:
+                await bench.turn()
+            assert 0 <= bench.bodies.free_bytes <= room_bytes, f"seed {seed}"
+            least_bytes = min(least_bytes, bench.bodies.free_bytes)
+        for wire in wires:
+            protocol = wire.protocol
+            assert isinstance(protocol, Protocol)
+            choose.choice(
+                (wire.close, protocol.eof_received, protocol.shutdown, protocol.cut_short, int)
+            )()
+        bench.store.gate.set()
+        await bench.wait(choose.choice((0.1, 17)))
+        for wire in wires:
+            wire.close()
+        await bench.turn()
+        return least_bytes
+
+    async def body(bench: Bench) -> None:
+        choose = random.Random(seed)
+        bench.store.gate.set()
+        taken = 0
+        for _ in range(60):
+            taken += await converse(bench, choose) < room_bytes
+            assert bench.bodies.free_bytes == room_bytes, f"seed {seed}"
+        assert taken > 10, f"seed {seed}"
+
+    bench_test(lane, monkeypatch, body, bodies_bytes_max=room_bytes)
 
 
 @both_lanes

@@ -6,12 +6,15 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from app.settings import Settings, Switch
+from app.web.bodies import BODIES_BYTES_MAX
+from app.web.limits import REQUEST_BODY_BYTES_MAX
 from loadtest.client import Client, LostAnswerError, parse_address
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 from tests.support.thread import Clock, serve
@@ -92,6 +95,35 @@ def test_a_connection_past_the_last_is_answered_and_the_others_are_served() -> N
         deadline = time.monotonic() + WAIT_SECONDS
         while not connected(address, closing % b"/stats").startswith(b"HTTP/1.1 200 "):
             assert time.monotonic() < deadline
+
+
+def test_a_probe_is_answered_however_many_silent_connections_there_are_past_the_last() -> None:
+    with ServiceProcess({"CONNECTIONS_MAX": "20", "KEEP_ALIVE_SECONDS": "60"}) as service:
+        address = address_of(service)
+        with ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(socket.create_connection(address, WAIT_SECONDS))
+            for line in (b"GET /livez", b"HEAD /livez", b"GET /health?x=1") * 5:
+                answer = connected(address, line + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_bodies_that_are_never_whole_have_a_bound_of_memory_in_common() -> None:
+    size_bytes = REQUEST_BODY_BYTES_MAX
+    head = b"POST /transactions/batch HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size_bytes
+    with ServiceProcess({}) as service, ExitStack() as stack:
+        address = address_of(service)
+        before = rss_bytes(service.pid)
+        taken = BODIES_BYTES_MAX // size_bytes
+        for _ in range(taken):
+            connection = stack.enter_context(socket.create_connection(address, WAIT_SECONDS))
+            connection.sendall(head + b" " * (size_bytes - 9))
+        for _ in range(10):
+            assert connected(address, head).startswith(b"HTTP/1.1 503 ")
+        time.sleep(0.5)
+        assert rss_bytes(service.pid) - before < BODIES_BYTES_MAX + 50 * 2**20
+        question = b"GET /stats HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        assert connected(address, question).startswith(b"HTTP/1.1 200 ")
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_connections_need() -> None:

@@ -18,6 +18,7 @@ from app.main import build_service
 from app.server.serve import server_config
 from app.settings import Settings, Switch
 from app.store.base import MemoryStore
+from app.web.bodies import BODIES_BYTES_MAX, Bodies
 from app.web.protocol import Protocol
 from app.web.room import Room
 from tests.support.thread import Clock
@@ -138,12 +139,15 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 class Bench:
     """A connection to a service whose store waits to be let go on."""
 
-    def __init__(self, connect: Callable[[], Protocol], state: ServerState, store: GatedStore) -> None:
+    def __init__(
+        self, connect: Callable[[], Protocol], state: ServerState, store: GatedStore, bodies: Bodies
+    ) -> None:
         self._connect = connect
         self.protocol = self._connect()
         self.wire = self._join(self.protocol, Wire())
         self.state = state
         self.store = store
+        self.bodies = bodies
 
     def connect(self, *, can_end: bool = False) -> Wire:
         """One more connection."""
@@ -174,6 +178,7 @@ def bench_test(
     monkeypatch: pytest.MonkeyPatch,
     body: Callable[[Bench], Awaitable[None]],
     connections_max: int = 100,
+    bodies_bytes_max: int = BODIES_BYTES_MAX,
 ) -> None:
     async def main() -> None:
         store = GatedStore()
@@ -184,9 +189,9 @@ def bench_test(
         config = server_config(settings, service)
         config.load()
         state = ServerState()
-        room = Room(connections_max)
-        connect = partial(Protocol, config, state, {}, fast_lane=service.fast_lane, room=room)
-        await body(Bench(connect, state, store))
+        room, bodies, fast_lane = Room(connections_max), Bodies(bodies_bytes_max), service.fast_lane
+        connect = partial(Protocol, config, state, {}, fast_lane=fast_lane, room=room, bodies=bodies)
+        await body(Bench(connect, state, store, bodies))
         store.gate.set()
         await service.ledger.close()
 
