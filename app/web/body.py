@@ -1,6 +1,7 @@
 """Reads a request's JSON body, within its bounds."""
 
 import re
+import sys
 from http import HTTPStatus
 from typing import Final
 
@@ -44,11 +45,11 @@ def too_large(bytes_max: int) -> Answer:
     )
 
 
-def is_longer(content_length: bytes, bytes_max: int) -> bool:
-    """Whether a body is declared to be longer than that, however many zeros stand before its length."""
-    # A number this long is refused before it is read.
+def length_bytes(content_length: bytes) -> int:
+    """How long a body is declared to be, however many zeros stand before it."""
     digits = content_length.strip().lstrip(b"0")
-    return len(digits) > _LENGTH_DIGITS_MAX or int(digits or b"0") > bytes_max
+    # A number this long is past every bound, and is not read.
+    return int(digits or b"0") if len(digits) <= _LENGTH_DIGITS_MAX else sys.maxsize
 
 
 def is_ndjson(scope: Scope) -> bool:
@@ -61,7 +62,7 @@ def is_ndjson(scope: Scope) -> bool:
 def check_length(scope: Scope, bytes_max: int = BODY_BYTES_MAX) -> None:
     """Whether the body is declared to be no longer than that. Raises Problem."""
     for name, value in scope["headers"]:
-        if name == b"content-length" and is_longer(value, bytes_max):
+        if name == b"content-length" and length_bytes(value) > bytes_max:
             raise Problem(too_large(bytes_max))
 
 
@@ -96,7 +97,7 @@ def _check(name: bytes, value: bytes, bytes_max: int, *, takes_ndjson: bool) -> 
     """Whether a body that is described so is taken. Raises Problem."""
     value = value.strip()
     if name == b"content-length":
-        if is_longer(value, bytes_max):
+        if length_bytes(value) > bytes_max:
             raise Problem(too_large(bytes_max))
     elif name == b"content-type":
         if not (_JSON.fullmatch(value) or (takes_ndjson and _NDJSON.fullmatch(value))):

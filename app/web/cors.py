@@ -4,7 +4,7 @@ A browser sends a plain POST of a page without asking anyone, and only withholds
 whoever can connect may do anything, that would be any page its user looks at.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from http import HTTPStatus
 from typing import Final
 
@@ -45,12 +45,16 @@ class CrossOrigin(CORSMiddleware):
             expose_headers=_ANSWER_HEADERS,
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; without an origin it is none of our business."""
-        origin = joined_header(scope, b"origin")
-        if origin is None:
-            await self.app(scope, receive, send)
-        elif scope["method"] in _CHANGING and not self._may_change(origin, scope):
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        """Handle one request; without an origin it is none of our business, and is no step of it."""
+        for name, _ in scope["headers"]:
+            if name == b"origin":
+                return self._handle(scope, receive, send)
+        return self.app(scope, receive, send)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        origin = joined_header(scope, b"origin") or b""
+        if scope["method"] in _CHANGING and not self._may_change(origin, scope):
             await respond(send, _FOREIGN, sane_request_id(scope))
         elif self._has_origins:
             await super().__call__(scope, receive, send)

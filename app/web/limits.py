@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
 from http import HTTPStatus
+from itertools import chain
 from typing import Final
 
 from app.web.answers import Answer, Code, Problem, problem
 from app.web.batch import BATCH_BYTES_MAX
-from app.web.body import is_longer
+from app.web.body import length_bytes
 
 HEADERS_MAX: Final = 100
 HEADERS_BYTES_MAX: Final = 32_768
@@ -59,39 +60,34 @@ _BODY_TOO_LARGE: Final = problem(
 )
 
 
-def check_head(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Whether a head may be this large, and the body it speaks of. Raises Problem."""
+def check_head(target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> int:
+    """The bytes of the body that a head speaks of, 0 where it does not say. Raises Problem.
+
+    That is where the head or the body is too large, and where not everyone on the way might read the
+    head alike (RFC 9112, sections 3.2 and 6.1).
+    """
     if len(target) > TARGET_BYTES_MAX:
         raise Problem(_TARGET_TOO_LONG)
     check_headers(headers)
+    hosts, body_bytes, is_old = 0, 0, version == "1.0"
     for name, value in headers:
-        if name == b"content-length" and is_longer(value, REQUEST_BODY_BYTES_MAX):
-            raise Problem(_BODY_TOO_LARGE)
-
-
-def check_framing(version: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Whether everyone on the way reads a head alike (RFC 9112: 3.2 and 6.1). Raises Problem."""
-    names = [name for name, _ in headers]
-    hosts, is_old = names.count(b"host"), version == "1.0"
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            body_bytes = length_bytes(value)
+        elif name == b"transfer-encoding" and is_old:
+            raise Problem(MALFORMED)
     if hosts != 1 and not (is_old and hosts == 0):
         raise Problem(MALFORMED)
-    if is_old and b"transfer-encoding" in names:
-        raise Problem(MALFORMED)
+    check_body(body_bytes)
+    return body_bytes
 
 
 def check_headers(headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Whether there may be so many headers, or trailers, and so large. Raises Problem."""
-    size_bytes = sum(len(name) + len(value) + _HEADER_OVERHEAD_BYTES for name, value in headers)
+    size_bytes = sum(map(len, chain.from_iterable(headers))) + _HEADER_OVERHEAD_BYTES * len(headers)
     if len(headers) > HEADERS_MAX or size_bytes > HEADERS_BYTES_MAX:
         raise Problem(_HEADERS_TOO_LARGE)
-
-
-def declared_bytes(headers: Sequence[tuple[bytes, bytes]]) -> int:
-    """How long the body is that a head speaks of, if it was checked; 0 where it does not say."""
-    for name, value in headers:
-        if name == b"content-length":
-            return int(value.strip().lstrip(b"0") or b"0")
-    return 0
 
 
 def check_body(received_bytes: int) -> None:

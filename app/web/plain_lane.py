@@ -24,10 +24,8 @@ from app.web.limits import (
     Departure,
     Patience,
     check_body,
-    check_framing,
     check_head,
     check_headers,
-    declared_bytes,
     word_unended,
 )
 from app.web.room import Room
@@ -113,9 +111,7 @@ class PlainLane(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Note that a plain request is under way."""
-        check_head(self.url, self.headers)
-        check_framing(self.parser.get_http_version(), self.headers)
-        body_bytes = declared_bytes(self.headers)
+        body_bytes = check_head(self.url, self.parser.get_http_version(), self.headers)
         # Before anything of it is begun; it has its share once there is something to give it back for.
         self._share.check(body_bytes)
         super().on_headers_complete()
@@ -146,7 +142,8 @@ class PlainLane(HttpToolsProtocol):
         """Note that the parser is done with a request."""
         if self.parser.should_upgrade():
             return  # Only its head was read; its body follows.
-        check_headers(self.headers)
+        if self.headers:
+            check_headers(self.headers)
         super().on_message_complete()
         if self._parsed is not None and self._parsed.response_complete:
             self._patience.since = self.loop.time()
