@@ -12,6 +12,7 @@ Ids of one process sort by arrival: the counter starts at zero each millisecond,
 48 random bits; an id is unique, not secret. Inside, an id is its 128 bits as an integer.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,6 +23,8 @@ _RANDOM_HIGH_SHIFT: Final = 64
 _TIME_SHIFT: Final = 80
 _VERSION: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
+
+_IDENTIFIER: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class IdentifierSource:
@@ -61,3 +64,13 @@ def format_identifier(identifier: int) -> str:
     """Write an id in the usual hexadecimal form with hyphens."""
     digits = f"{identifier:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def created_ms(identifier: int) -> int:
+    """When an id was made, in milliseconds since the epoch, by the clock of the process that made it."""
+    return identifier >> _TIME_SHIFT
+
+
+def parse_identifier(text: str) -> int | None:
+    """Read an id that `format_identifier` has written, whatever the case of its digits; else None."""
+    return int(text.replace("-", ""), 16) if _IDENTIFIER.fullmatch(text) else None

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Raw
 
+from app.core.activity import Details
 from app.core.idempotency import KEY_PATTERN
 from app.core.money import AmountError, parse_amount
 from app.core.timestamp import (
@@ -51,9 +52,11 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     timestamp_ms: int
     currency: str
     user_id: str | None
+    details: Details | None = None
+    """None where it says nothing more, as most do."""
 
 
-class Item(Transaction, frozen=True, gc=False):
+class Item(Transaction, frozen=True, gc=False, kw_only=True):
     """A transaction of a batch that carries a key of its own."""
 
     idempotency_key: str
@@ -309,7 +312,7 @@ def _with_key(transaction: Transaction, key: str) -> Item:
         transaction.timestamp_ms,
         transaction.currency,
         transaction.user_id,
-        key,
+        idempotency_key=key,
     )
 
 

@@ -1,19 +1,29 @@
 """The Store protocol, its errors, and MemoryStore, the simplest store that keeps it.
 
 One caller at a time: the ledger awaits each call before it makes the next, so a store needs no lock.
+Only `get` and `page` may be called at any time.
 """
 
+import asyncio
+import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from app.core.idempotency import Record
+from app.core.identifier import created_ms
+from app.core.question import Page, Portion, Question, cut, matches
 from app.core.summary import Summary
 from app.core.transaction import Row
 
 MEMORY_ROWS_MAX: Final = 100_000
 MEMORY_RECORDS_MAX: Final = 100_000
 _MEMORY_RECORD_BYTES_MAX: Final = 64 * 2**20
+
+# So many are looked at in a turn of the event loop: some 3 ms, where all their text is read.
+_TURN_ROWS: Final = 256
+
+SECRET_BYTES: Final = 32
 
 
 class Tally(NamedTuple):
@@ -26,6 +36,10 @@ class Tally(NamedTuple):
 
 class StoreRefused(Exception):
     """Nothing of the call was kept and the store is intact: trying again later may succeed."""
+
+
+class KeysTaken(StoreRefused):
+    """Nothing was kept, as some of the keys have come to stand for something in the meantime."""
 
 
 class StoreFailed(Exception):
@@ -48,7 +62,7 @@ class Store(Protocol):
     async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
         """Keep all rows, in order, and all records, or nothing; durable when this returns.
 
-        No record is of a key that has one.
+        Raises KeysTaken where another process has kept a record of one of the keys.
         """
 
     async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
@@ -69,6 +83,21 @@ class Store(Protocol):
     async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
         """Sum up the rows from `from_ms` to `to_ms`, both included, in slots of `resolution_ms`."""
 
+    async def trim(self, before_ms: int, rows_max: int) -> bool:
+        """Delete some of the rows that were kept before that, oldest first; whether there may be more.
+
+        When a row was kept is what its id says.
+        """
+
+    async def secret(self) -> bytes:
+        """32 random bytes, drawn once for the whole life of what is kept."""
+
+    async def get(self, identifier: int) -> Row | None:
+        """The row of that id. May run beside any other call, as `page` may."""
+
+    async def page(self, question: Question, portion: Portion) -> Page:
+        """The rows that were asked for, every one among them that was appended before the call."""
+
     async def close(self) -> None:
         """Leave everything in order; the last call."""
 
@@ -81,6 +110,7 @@ class MemoryStore:
         self._records: dict[bytes, Record] = {}
         self._records_max = records_max
         self._record_bytes = 0
+        self._secret = secrets.token_bytes(SECRET_BYTES)
 
     async def open(self) -> None:
         """Nothing to make ready."""
@@ -126,6 +156,36 @@ class MemoryStore:
                 one = Summary.of(transaction.amount_units)
                 summaries[key] = summaries[key].merge(one) if key in summaries else one
         return [Tally(*key, summary) for key, summary in summaries.items()]
+
+    async def trim(self, before_ms: int, rows_max: int) -> bool:
+        """Delete the oldest rows."""
+        rows = self._rows
+        for _ in range(rows_max):
+            if not rows or created_ms(rows[0].id) >= before_ms:
+                return False
+            rows.popleft()
+        return True
+
+    async def secret(self) -> bytes:
+        """Lives as long as the rows."""
+        return self._secret
+
+    async def get(self, identifier: int) -> Row | None:
+        """Look at every row."""
+        async for row in self._each():
+            if row.id == identifier:
+                return row
+        return None
+
+    async def page(self, question: Question, portion: Portion) -> Page:
+        """Look at every row."""
+        return cut([row async for row in self._each() if matches(row, question)], portion)
+
+    async def _each(self) -> AsyncIterator[Row]:
+        for number, row in enumerate(list(self._rows)):
+            if not number % _TURN_ROWS:
+                await asyncio.sleep(0)
+            yield row
 
     async def close(self) -> None:
         """The rows go with the process."""

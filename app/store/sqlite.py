@@ -20,6 +20,7 @@ from typing import Final, TypeVar, cast
 import apsw
 import msgspec
 
+from app.core.activity import Details, terms
 from app.core.idempotency import Key, Record
 from app.core.summary import Summary
 from app.core.transaction import Row
@@ -59,8 +60,9 @@ _STATE: Final = """
 
 _INSERT: Final = """
     INSERT INTO transactions
-        (seq, id, epoch, amount_units, currency, timestamp_ms, latest_ms, user_id)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        (seq, id, epoch, amount_units, currency, timestamp_ms, latest_ms, user_id,
+         transaction_type, product, status, metadata, terms)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _REMEMBER: Final = """
@@ -96,6 +98,9 @@ _PURGE: Final = """
     DELETE FROM transactions WHERE seq IN
         (SELECT seq FROM transactions WHERE seq <= (SELECT cleared_seq FROM ledger) ORDER BY seq LIMIT ?)
 """
+
+
+_PLAIN: Final = (None,) * 5
 
 
 class SQLiteStore:
@@ -195,6 +200,7 @@ class SQLiteStore:
                 timestamp_ms,
                 self._latest_ms,
                 fact.user_id,
+                *(_PLAIN if fact.details is None else _detail_columns(fact.details)),
             )
 
     async def _write(self, statement: str, parameters: tuple[int, ...] = ()) -> int:
@@ -309,6 +315,17 @@ class SQLiteStore:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self._connection.close()
         os.close(self._lock_file)
+
+
+def _detail_columns(details: Details) -> tuple[str | None, ...]:
+    kind, product = details.transaction_type, details.product
+    return (
+        None if kind is None else kind.value,
+        None if product is None else product.value,
+        details.status.value,
+        details.metadata.decode(),
+        " ".join(terms(details)),
+    )
 
 
 def _record_columns(record: Record) -> tuple[bytes, bytes, bytes, int]:
