@@ -20,7 +20,7 @@ _COUNTER_MAX: Final = (1 << 26) - 1
 _COUNTER_STEP: Final = 1 << 36
 _RANDOM_LOW_BITS: Final = 36
 _RANDOM_HIGH_SHIFT: Final = 64
-_TIME_SHIFT: Final = 80
+TIME_SHIFT: Final = 80
 _VERSION: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
 
@@ -45,7 +45,7 @@ class IdentifierSource:
         else:
             self._time_ms = max(now_ms, self._time_ms + 1)
             self._left = _COUNTER_MAX
-            self._last = self._time_ms << _TIME_SHIFT | self._constant
+            self._last = self._time_ms << TIME_SHIFT | self._constant
         return self._last
 
     def take(self, now_ms: int, count: int) -> Sequence[int]:
@@ -68,7 +68,7 @@ def format_identifier(identifier: int) -> str:
 
 def created_ms(identifier: int) -> int:
     """When an id was made, in milliseconds since the epoch, by the clock of the process that made it."""
-    return identifier >> _TIME_SHIFT
+    return identifier >> TIME_SHIFT
 
 
 def parse_identifier(text: str) -> int | None:

@@ -13,6 +13,7 @@ after it, so the store refuses to (StoreFailed).
 
 import fcntl
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar, cast
@@ -22,10 +23,14 @@ import msgspec
 
 from app.core.activity import Details, terms
 from app.core.idempotency import Key, Record
+from app.core.identifier import TIME_SHIFT
+from app.core.question import Page, Portion, Question
 from app.core.summary import Summary
 from app.core.transaction import Row
 from app.store import migrations
-from app.store.base import StoreFailed, StoreRefused, StoreUnusable, Tally
+from app.store.base import SECRET_BYTES, StoreFailed, StoreRefused, StoreUnusable, Tally
+from app.store.sqlite_feed import Feed
+from app.store.sqlite_index import Tip
 from app.store.worker import Worker
 
 Result = TypeVar("Result")
@@ -54,7 +59,7 @@ _APPLIED: Final = """
 """
 
 _STATE: Final = """
-    SELECT epoch, cleared_seq, coalesce(seq, 0), coalesce(latest_ms, 0)
+    SELECT epoch, cleared_seq, max(cleared_seq, spent_seq, coalesce(seq, 0)), coalesce(latest_ms, 0)
     FROM ledger LEFT JOIN (SELECT seq, latest_ms FROM transactions ORDER BY seq DESC LIMIT 1)
 """
 
@@ -91,6 +96,17 @@ _TALLY: Final = """
     GROUP BY slot_ms, currency
 """
 
+# No number of a row is used again, though all of them may be trimmed.
+_TRIM: Final = """
+    UPDATE ledger SET spent_seq = max(spent_seq, coalesce((SELECT max(seq) FROM transactions), 0));
+    DELETE FROM transactions WHERE seq IN (
+        SELECT seq FROM (
+            SELECT seq, id FROM transactions
+            WHERE seq > (SELECT cleared_seq FROM ledger) ORDER BY seq LIMIT ?2
+        ) WHERE id < ?1
+    )
+"""
+
 # SQLite writes nothing where a value stays what it was.
 _PROBE: Final = "UPDATE ledger SET probes = probes + 1"
 
@@ -111,7 +127,10 @@ class SQLiteStore:
         self._worker = Worker("sqlite")
         self._connection: apsw.Connection
         self._lock_file = -1
+        self._feed = Feed(path)
+        self._secret = b""
         self._epoch = 0
+        self._cleared_seq = 0
         self._last_seq = 0
         self._latest_ms = 0
         self._wal_pages = 0
@@ -120,6 +139,7 @@ class SQLiteStore:
     async def open(self) -> None:
         """Open or make the database and bring its schema up to date. Raises StoreUnusable."""
         await self._worker.run(self._open)
+        await self._feed.open(self._tip)
 
     async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
         """Commit rows and records; when this returns they have been synced to the disk."""
@@ -133,6 +153,7 @@ class SQLiteStore:
         self._guard(insert)
         await self._worker.run(self._commit)
         self._last_seq += len(rows)
+        self._feed.note(self._tip)
 
     async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
         """Look them all up by one statement: each one's own would hand the interpreter over."""
@@ -155,10 +176,30 @@ class SQLiteStore:
         """Raise the deletion epoch: constant time, whatever the number of rows."""
         await self._write("UPDATE ledger SET epoch = epoch + 1, cleared_seq = ?", (self._last_seq,))
         self._epoch += 1
+        self._cleared_seq = self._last_seq
+        self._feed.note(self._tip)
 
     async def purge(self, rows_max: int) -> bool:
         """Delete some of the rows of earlier epochs; whether there are more."""
         return await self._write(_PURGE, (rows_max,)) == rows_max
+
+    async def trim(self, before_ms: int, rows_max: int) -> bool:
+        """Delete some of the oldest rows; one that a clock ahead has dated keeps those behind it."""
+        trimmed = await self._write(_TRIM, ((before_ms << TIME_SHIFT).to_bytes(16), rows_max))
+        self._feed.note(self._tip, has_gaps=True)
+        return trimmed == rows_max
+
+    async def secret(self) -> bytes:
+        """Was read when the database was opened."""
+        return self._secret
+
+    async def get(self, identifier: int) -> Row | None:
+        """Ask the index."""
+        return await self._feed.get(identifier)
+
+    async def page(self, question: Question, portion: Portion) -> Page:
+        """Ask the index."""
+        return await self._feed.page(question, portion)
 
     async def probe(self) -> None:
         """Count the probes in the ledger's one row."""
@@ -178,10 +219,15 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """Copy the WAL back and close, so that the next start has nothing to recover."""
+        await self._feed.close()
         try:
             await self._worker.run(self._close)
         finally:
             self._worker.stop()
+
+    @property
+    def _tip(self) -> Tip:
+        return Tip(self._epoch, self._cleared_seq, self._last_seq)
 
     def _columns(self, rows: Sequence[Row]) -> Iterator[tuple[int | bytes | str | None, ...]]:
         epoch = self._epoch
@@ -203,7 +249,7 @@ class SQLiteStore:
                 *(_PLAIN if fact.details is None else _detail_columns(fact.details)),
             )
 
-    async def _write(self, statement: str, parameters: tuple[int, ...] = ()) -> int:
+    async def _write(self, statement: str, parameters: tuple[int | bytes, ...] = ()) -> int:
         """Run one statement as a transaction, wholly in the thread; the number of rows it changed."""
 
         def write() -> int:
@@ -274,13 +320,13 @@ class SQLiteStore:
             state = self._connection.execute(_STATE).fetchall()
             if len(state) != 1:
                 raise StoreUnusable(f"cannot use {self._path}: its ledger table is damaged")
-            self._epoch, cleared_seq, last_seq, self._latest_ms = (
+            self._epoch, self._cleared_seq, self._last_seq, self._latest_ms = (
                 cast(int, value) for value in state[0]
             )
-            self._last_seq = max(cleared_seq, last_seq)
             # A first write shows that there is room to write, and makes the WAL; SQLite overlooks
             # an error when it syncs the directory that the WAL is then an entry of.
             self._connection.execute(_PROBE)
+            self._secret = self._drawn_secret()
             _sync_directory(self._path.parent)
         except (OSError, apsw.Error, migrations.MigrationError) as error:
             raise StoreUnusable(f"cannot use {self._path}: {error}") from error
@@ -302,6 +348,13 @@ class SQLiteStore:
         except BaseException:
             self._roll_back()
             raise
+
+    def _drawn_secret(self) -> bytes:
+        drawn = secrets.token_bytes(SECRET_BYTES)
+        self._connection.execute(
+            "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)", (drawn,)
+        ).fetchall()
+        return cast(bytes, self._connection.execute("SELECT value FROM secret").fetchall()[0][0])
 
     def _note_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages

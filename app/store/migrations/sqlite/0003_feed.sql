@@ -10,3 +10,6 @@ ALTER TABLE transactions ADD COLUMN terms TEXT;     -- what it is found by, sepa
 CREATE TABLE secret (
     value BLOB NOT NULL
 ) STRICT;
+
+-- Every number of a row up to this one was used, though the row may be trimmed.
+ALTER TABLE ledger ADD COLUMN spent_seq INTEGER NOT NULL DEFAULT 0;
