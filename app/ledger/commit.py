@@ -234,6 +234,8 @@ class GroupCommit:
             rows += new_rows
             records += new_records
             known.update((record.key.digest, record) for record in new_records)
+        # The store's order is that of the ids, which were made as they came.
+        rows.sort(key=_identifier)
 
     async def _guarded(self, job: _Job) -> None:
         """Run a job on the store, keeping book of how the store is."""
@@ -256,3 +258,7 @@ class GroupCommit:
         if self.is_refusing:
             self.is_refusing = False
             log.info("store_accepts_again")
+
+
+def _identifier(row: Row) -> int:
+    return row.id

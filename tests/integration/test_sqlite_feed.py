@@ -1,0 +1,225 @@
+"""The feed's index beside a SQLite ledger: that it is derived, and what happens when it is not there."""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from app.core.activity import Details, Status
+from app.core.question import Page, Portion, Question, place
+from app.core.transaction import Row, Transaction
+from app.store.base import StoreRefused
+from app.store.sqlite import SQLiteStore
+from app.store.sqlite_feed import Feed
+from app.store.sqlite_index import Tip
+
+NOW_MS = 1_767_323_045_678
+ALL = Question()
+FIRST = Portion(100)
+
+
+def row(number: int, timestamp_ms: int = NOW_MS, metadata: bytes | None = None) -> Row:
+    details = None if metadata is None else Details(status=Status.PENDING, metadata=metadata)
+    transaction = Transaction(number, timestamp_ms, "EUR", f"u-{number % 3}", details)
+    return Row((NOW_MS << 80) + number, transaction)
+
+
+def with_store(path: Path, body: Callable[[SQLiteStore], Awaitable[None]]) -> None:
+    async def run() -> None:
+        store = SQLiteStore(path)
+        await store.open()
+        try:
+            await body(store)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def numbers(page: Page) -> list[int]:
+    return [each.transaction.amount_units for each in page.rows]
+
+
+def index_path(path: Path) -> Path:
+    return path.with_name(path.name + "-feed")
+
+
+def append_and_read(path: Path, rows: list[Row], expected: list[int]) -> None:
+    async def body(store: SQLiteStore) -> None:
+        await store.append(rows)
+        assert numbers(await store.page(ALL, FIRST)) == expected
+
+    with_store(path, body)
+
+
+def test_an_index_that_was_deleted_or_damaged_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    append_and_read(path, [row(1), row(2)], [2, 1])
+    index_path(path).unlink()
+    append_and_read(path, [row(3)], [3, 2, 1])
+    index_path(path).write_bytes(b"no database " * 1000)
+    append_and_read(path, [row(4)], [4, 3, 2, 1])
+    content = bytearray(index_path(path).read_bytes())
+    content[4096:] = bytes(len(content) - 4096)
+    index_path(path).write_bytes(content)
+
+    async def body(store: SQLiteStore) -> None:
+        # Found when it is read: that question is refused, the next one is answered.
+        try:
+            page = await store.page(ALL, FIRST)
+        except StoreRefused:
+            page = await store.page(ALL, FIRST)
+        assert numbers(page) == [4, 3, 2, 1]
+
+    with_store(path, body)
+
+
+def test_an_index_of_another_ledger_is_made_anew(tmp_path: Path) -> None:
+    path, other = tmp_path / "ledger.db", tmp_path / "other.db"
+    append_and_read(path, [row(1), row(2), row(3)], [3, 2, 1])
+    append_and_read(other, [row(4), row(5), row(6)], [6, 5, 4])
+    path.unlink()
+    other.rename(path)
+    append_and_read(path, [row(7)], [7, 6, 5, 4])
+
+
+def test_an_index_of_another_version_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    append_and_read(path, [row(1)], [1])
+    connection = sqlite3.connect(index_path(path))
+    connection.execute("PRAGMA user_version = 77")
+    connection.close()
+    append_and_read(path, [row(2)], [2, 1])
+
+
+def test_numbers_of_rows_are_not_used_again_when_all_were_trimmed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+
+    async def trim_all(store: SQLiteStore) -> None:
+        await store.append([row(1), row(2)])
+        assert numbers(await store.page(ALL, FIRST)) == [2, 1]
+        assert not await store.trim(NOW_MS + 1, 10)
+        assert numbers(await store.page(ALL, FIRST)) == []
+
+    with_store(path, trim_all)
+    append_and_read(path, [row(3)], [3])
+
+
+def test_what_is_trimmed_leaves_the_index(tmp_path: Path) -> None:
+    async def body(store: SQLiteStore) -> None:
+        await store.append([Row((NOW_MS + n << 80), row(n).transaction) for n in range(10)])
+        assert (await store.page(ALL, Portion(3, with_total=True))).total == 10
+        assert await store.trim(NOW_MS + 8, 5)
+        assert (await store.page(ALL, Portion(3, with_total=True))).total == 5
+        assert not await store.trim(NOW_MS + 8, 5)
+        page = await store.page(ALL, Portion(3, with_total=True))
+        assert (numbers(page), page.total) == ([9, 8], 2)
+        assert numbers(await store.page(Question(user_id="u-0"), FIRST)) == [9]
+
+    with_store(tmp_path / "ledger.db", body)
+
+
+def test_more_rows_of_a_millisecond_than_it_has_places(tmp_path: Path) -> None:
+    # Before 1970 a millisecond has 2^17; those past it stand among the rows of the next one.
+    places = 1 << 17
+
+    async def body(store: SQLiteStore) -> None:
+        await store.append([row(1, timestamp_ms=-999), row(2, timestamp_ms=-998)])
+        await store.append([row(number, timestamp_ms=-1000) for number in range(3, places + 103)])
+        await store.append([row(places + 103, timestamp_ms=-999)])
+        page = await store.page(ALL, Portion(100, with_total=True))
+        assert page.total == places + 103
+        found = list(numbers(page))
+        while page.has_more and len(found) < 300:
+            page = await store.page(ALL, Portion(100, before=place(page.rows[-1])))
+            found += numbers(page)
+        assert len(set(found)) == len(found) == 300
+        assert found[0] == 2
+        assert {1, places + 103} < set(found[1:110])
+
+    with_store(tmp_path / "ledger.db", body)
+
+
+def test_who_asks_while_too_much_is_missing_is_asked_to_come_again(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+
+    async def fill(store: SQLiteStore) -> None:
+        await store.append([row(number) for number in range(50)])
+
+    with_store(path, fill)
+    index_path(path).unlink()
+
+    async def body(store: SQLiteStore) -> None:
+        feed = Feed(path, step_rows=10, behind_rows_max=20)
+        try:
+            await feed.open(Tip(0, 0, 50))
+            with pytest.raises(StoreRefused, match="catching up"):
+                await feed.page(ALL, FIRST)
+            # It follows by itself.
+            while True:
+                try:
+                    page = await feed.page(ALL, FIRST)
+                    break
+                except StoreRefused:
+                    await asyncio.sleep(0.01)
+            assert len(page.rows) == 50
+        finally:
+            await feed.close()
+
+    with_store(path, body)
+
+
+def test_a_clear_is_seen_at_once_and_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+
+    async def body(store: SQLiteStore) -> None:
+        await store.append([row(number) for number in range(5)])
+        assert len((await store.page(ALL, FIRST)).rows) == 5
+        await store.clear()
+        assert (await store.page(ALL, Portion(1, with_total=True))).total == 0
+        assert await store.get(row(1).id) is None
+        await store.append([row(7)])
+        assert numbers(await store.page(ALL, FIRST)) == [7]
+        await store.clear()
+
+    with_store(path, body)
+    append_and_read(path, [row(8)], [8])
+
+
+def test_the_secret_lives_as_long_as_the_database(tmp_path: Path) -> None:
+    found: list[bytes] = []
+
+    async def body(store: SQLiteStore) -> None:
+        found.append(await store.secret())
+
+    for name in ("one.db", "one.db", "two.db"):
+        with_store(tmp_path / name, body)
+    assert found[0] == found[1] != found[2]
+    assert len(found[0]) == 32
+
+
+def test_questions_beside_commits_find_what_was_committed_before(tmp_path: Path) -> None:
+    async def body(store: SQLiteStore) -> None:
+        appended = 0
+
+        async def append() -> None:
+            nonlocal appended
+            for start in range(0, 3000, 30):
+                await store.append([row(number) for number in range(start, start + 30)])
+                appended = start + 30
+
+        appending = asyncio.create_task(append())
+        generator = random.Random(1)
+        while not appending.done():
+            least = appended
+            user = generator.randrange(3)
+            page = await store.page(Question(user_id=f"u-{user}"), Portion(1, with_total=True))
+            assert page.total is not None
+            assert least // 3 <= page.total <= 1000
+        await appending
+        assert (await store.page(ALL, Portion(1, with_total=True))).total == 3000
+
+    with_store(tmp_path / "ledger.db", body)
