@@ -101,7 +101,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         with_store(path, nothing)
 
 
-@pytest.mark.parametrize("damage", ["DELETE FROM ledger", "INSERT INTO ledger VALUES (0, 0, 0)"])
+@pytest.mark.parametrize("damage", ["DELETE FROM ledger", "INSERT INTO ledger SELECT * FROM ledger"])
 def test_a_damaged_ledger_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "ledger.db"
     with_store(path, nothing)
