@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ledger_file import rows_in, salvaged_rows, sqlite_url
+from tests.support.ledger_file import files_of, rows_in, salvaged_rows, sqlite_url
 from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 from tests.support.strace import needs_strace, strace
@@ -84,7 +84,7 @@ def test_a_fault_of_the_disk_is_never_acknowledged(
             service.serving()
             service.terminate()
             assert service.exit_status() == 0
-    command = strace(tmp_path / "trace", **{call: f"error={error}:when={number}"})
+    command = strace(tmp_path / "trace", *files_of(path), **{call: f"error={error}:when={number}"})
     with ServiceProcess(environment, command) as service:
         url = service.serving_unless_ended()
         if url is None:
@@ -101,7 +101,10 @@ def test_a_fault_of_the_disk_is_never_acknowledged(
     load.check(rows)
     assert load.unexplained(rows) == {}
     assert rows_in(path) == rows
-    (struck,) = (line for line in (tmp_path / "trace").read_text().splitlines() if "INJECTED" in line)
+    trace = (tmp_path / "trace").read_text().splitlines()
+    struck, *others = (line for line in trace if "INJECTED" in line)
+    # The feed's thread, too, syncs the directory that it makes its index in.
+    assert all(f"<{path.parent}>" in other for other in others)
     # Only that there was no room is outlived, and the sync of a directory, which the start repeats.
     is_outlived = (call, error) == ("pwrite64", "ENOSPC") or f"<{path.parent}>" in struck
     assert ("store_failed" in load.codes) is not is_outlived
@@ -113,3 +116,36 @@ def test_a_fault_of_the_disk_is_never_acknowledged(
         assert trial.was_refused_seconds <= RECOVERY_SECONDS_MAX
     with ServiceProcess(environment) as service, service.client() as client:
         assert client.get("/readyz").status_code == 200
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("call", "error"), [("pwrite64", "EIO"), ("fdatasync", "EIO"), ("pwrite64", "ENOSPC")]
+)
+def test_a_fault_of_the_feed_is_no_matter_of_the_ledger(call: str, error: str, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    environment = {"DATABASE_URL": sqlite_url(path)}
+    with ServiceProcess(environment) as service, service.client() as client:
+        assert client.get("/readyz").status_code == 200
+        service.terminate()
+        assert service.exit_status() == 0
+    index = path.with_name(path.name + "-feed")
+    # Every one from the second on.
+    command = strace(
+        tmp_path / "trace",
+        index,
+        index.with_name(index.name + "-wal"),
+        **{call: f"error={error}:when=2+"},
+    )
+    with ServiceProcess(environment, command) as service, service.client() as client:
+        for _ in range(20):
+            item = {"amount": 1, "timestamp": time.time_ns() // 1_000_000}
+            assert client.post("/transactions", json=item).status_code == 201
+            answer = client.get("/transactions")
+            assert answer.status_code in (200, 503), answer.text
+        assert client.get("/stats").json()["count"] == 20
+        assert client.get("/readyz").status_code == 200
+        service.terminate()
+        assert service.exit_status() == 0
+    with ServiceProcess(environment) as service, service.client() as client:
+        assert len(client.get("/transactions").json()["items"]) == 20

@@ -26,6 +26,12 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files that the ledger is kept in, and their directory; not those of the feed's index."""
+    beside = (path.with_name(path.name + suffix) for suffix in ("-wal", "-journal"))
+    return path, *beside, path.parent
+
+
 def rows_in(path: Path) -> Amounts:
     """The amount of each row by its id; SQLite recovers what a killed process left."""
     connection = sqlite3.connect(path)
