@@ -143,9 +143,13 @@ class Entry(msgspec.Struct):
             examples=[{"merchant_name": "Café Šárka", "card_last_four": "4242"}],
         ),
     ] = None
-    timestamp: Annotated[Timestamp | None, Meta(description="When it happened; absent, it is now.")] = (
-        None
-    )
+    timestamp: Annotated[
+        Timestamp | None,
+        Meta(
+            description="When it happened, as of any transaction; absent, it is now.",
+            examples=["2026-01-02T03:04:05.678Z", 1767323045],
+        ),
+    ] = None
 
 
 class FeedTransaction(msgspec.Struct):
