@@ -126,7 +126,7 @@ def _parameters(query: bytes) -> tuple[dict[str, str], list[FieldError]]:
     """The parameters by their names, and an error for each that cannot be one."""
     given: dict[str, str] = {}
     errors: list[FieldError] = []
-    text = query.decode("utf-8", "surrogateescape")
+    text = query.decode("latin-1")
     for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
         if _HALF.search(name) or _HALF.search(value):
             errors.append(FieldError(pointer(_HALF.sub("\ufffd", name)), "must be UTF-8"))

@@ -64,7 +64,8 @@ class Doors(Router):
     def __init__(self, resources: Mapping[str, Resource]) -> None:
         routes = [Route(path, endpoint=resource) for path, resource in resources.items()]
         super().__init__(routes, redirect_slashes=False, default=not_found)
-        self._resources = resources
+        # A path of braces is looked up by no pattern; asked for as it stands, it is an id like any other.
+        self._resources = {path: each for path, each in resources.items() if "{" not in path}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         """Handle one request, by handing it on."""
