@@ -26,7 +26,7 @@ FourDigits = Annotated[
     str, Meta(pattern="^[0-9]{4}$", max_length=4, description="text of exactly four digits")
 ]
 Address = Annotated[
-    str, Meta(pattern=r"^[^\s@]+@[^\s@]+$", max_length=254, description="an e-mail address")
+    str, Meta(pattern=r"^[^\s@]+@[^\s@]+$(?!\n)", max_length=254, description="an e-mail address")
 ]
 Date = Annotated[
     str,

@@ -202,7 +202,7 @@ def _amount(text: str) -> int:
 
 
 def _search(text: str) -> tuple[str, ...]:
-    if len(text) > SEARCH_CHARS_MAX:
+    if len(_plain(text)) > SEARCH_CHARS_MAX:
         raise ValueError(f"must have at most {SEARCH_CHARS_MAX} characters")
     wanted = tuple(dict.fromkeys(words(text)))
     if not wanted:

@@ -64,7 +64,7 @@ class Doors(Router):
     def __init__(self, resources: Mapping[str, Resource]) -> None:
         routes = [Route(path, endpoint=resource) for path, resource in resources.items()]
         super().__init__(routes, redirect_slashes=False, default=not_found)
-        # A path of braces is looked up by no pattern; asked for as it stands, it is an id like any other.
+        # A pattern that is asked for as it stands is no path, and what is in its braces an id like any.
         self._resources = {path: each for path, each in resources.items() if "{" not in path}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]

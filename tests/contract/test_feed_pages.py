@@ -261,7 +261,7 @@ def test_no_row_is_skipped_or_repeated_while_others_arrive(service: ServiceThrea
     try:
         while thread.is_alive() or len(walks) < len(QUERIES):
             query = QUERIES[len(walks) % len(QUERIES)]
-            limit = choose.choice((7, 20, 100))
+            limit = choose.choice((20, 33, 100))
             walks.append((query, walk(service, {**query, "limit": limit})))
     finally:
         thread.join()
