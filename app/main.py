@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
+from app.core.entry import EntryDecoder
 from app.core.identifier import IdentifierSource
 from app.core.transaction import TransactionDecoder
 from app.core.window import Shape
+from app.ledger.history import History
 from app.ledger.ledger import Ledger
 from app.settings import Authentication, Late, Settings, Switch
 from app.store.base import MemoryStore, Store
@@ -17,6 +19,8 @@ from app.store.sqlite import SQLiteStore
 from app.web.batch import Batch
 from app.web.cors import CrossOrigin
 from app.web.fast_lane import FastLane
+from app.web.feed import Feed
+from app.web.feed_query import FeedQuery
 from app.web.guard import Guard, OpenDoor
 from app.web.health import ALIVE, Health
 from app.web.ingest import Ingest
@@ -45,8 +49,9 @@ def build_service(
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Service:
     """Build every part. `on_failure` is called with the reason when the store breaks."""
+    store = _build_store(settings)
     ledger = Ledger(
-        _build_store(settings),
+        store,
         Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms),
         IdentifierSource(secrets.randbits(48)),
         now_ms,
@@ -61,9 +66,11 @@ def build_service(
     ingest = Ingest(decoder, ledger)
     stats = Stats(ledger, settings.currencies)
     batch = Batch(decoder, ledger, ingest)
+    query = FeedQuery(settings.currencies)
+    feed = Feed(EntryDecoder(decoder), ingest, ledger, History(store), query, now_ms)
     guard, limit = _build_guard(settings, now_ms), _build_limit(settings, now_ms)
     transactions, health = Transactions(ingest, ledger), Health(ledger)
-    router = build_router(guard, limit, transactions, batch, stats, health)
+    router = build_router(guard, limit, transactions, batch, feed, stats, health)
     # A limit of addresses is the plain lane's: the fast one does not look where a request came from.
     is_fast = settings.fast_lane is Switch.ON and (limit is None or guard.everyone is None)
     fast_lane = FastLane(guard, limit, ingest, stats, ALIVE) if is_fast else None

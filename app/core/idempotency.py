@@ -27,6 +27,7 @@ class KeyRoute(Enum):
     TRANSACTION = b"transaction"
     BATCH = b"batch"
     ITEM = b"item"
+    FEED = b"feed"
 
 
 class Key(msgspec.Struct, frozen=True, gc=False):

@@ -248,28 +248,24 @@ class TransactionDecoder:
     def _decode_slowly(
         self, body: bytes, default_user_id: str | None, *, with_key: bool = False
     ) -> tuple[Transaction, str | None]:
-        try:
-            fields = self._decode_untyped_fields(body)
-        except msgspec.ValidationError:
-            raise Malformed("The top level of the body is not an object") from None
-        except msgspec.DecodeError as error:
-            raise Malformed(str(error)) from None
-        except RecursionError:
-            raise Malformed("The body is nested too deeply") from None
+        fields = decode_object(self._decode_untyped_fields, body)
         errors: list[FieldError] = []
-        amount_units = _read("amount", fields.amount, self._amount, errors)
-        timestamp_ms = _read("timestamp", fields.timestamp, _timestamp, errors)
-        currency = _read("currency", fields.currency, self._currency_literal, errors)
-        user_id = _read("user_id", fields.user_id, self._user_id_literal, errors)
+        amount_units = read_field("amount", fields.amount, self.read_amount, errors)
+        timestamp_ms = read_field("timestamp", fields.timestamp, read_timestamp, errors)
+        currency = read_field("currency", fields.currency, self.read_currency, errors)
+        user_id = read_field("user_id", fields.user_id, self.read_user_id, errors)
         key = (
-            _read("idempotency_key", fields.idempotency_key, _key_literal, errors) if with_key else None
+            read_field("idempotency_key", fields.idempotency_key, _key_literal, errors)
+            if with_key
+            else None
         )
         if amount_units is None or timestamp_ms is None or currency is None or errors:
             raise Invalid(*errors)
         user_id = default_user_id if user_id is None else user_id
         return Transaction(amount_units, timestamp_ms, currency, user_id), key
 
-    def _amount(self, literal: Raw) -> int:
+    def read_amount(self, literal: Raw) -> int:
+        """A field as units. Raises ValueError, as the others of its kind do."""
         amount_units = parse_amount(bytes(literal))
         if amount_units < 0 and not self._allow_negative:
             raise AmountError(_NEGATIVE)
@@ -282,7 +278,8 @@ class TransactionDecoder:
             raise ValueError("must be an ISO 4217 code in capitals, or one configured beside them")
         return code
 
-    def _currency_literal(self, literal: Raw) -> str:
+    def read_currency(self, literal: Raw) -> str:
+        """A field as a code that is taken; the default of null."""
         try:
             return self._currency(msgspec.json.decode(literal, type=str | None))
         except msgspec.DecodeError:
@@ -299,7 +296,8 @@ class TransactionDecoder:
             raise ValueError("must have 1 to 128 characters, none of them a control character")
         return text
 
-    def _user_id_literal(self, literal: Raw) -> str | None:
+    def read_user_id(self, literal: Raw) -> str | None:
+        """A field as whose it is; None of null."""
         try:
             return self._user_id(msgspec.json.decode(literal, type=str | int | None))
         except msgspec.DecodeError:
@@ -330,18 +328,33 @@ def _key_literal(literal: Raw) -> str | None:
     return None if key is None else _sane_key(key)
 
 
-def _timestamp(literal: Raw) -> int:
+def read_timestamp(literal: Raw) -> int:
+    """A field as milliseconds since the epoch. Raises ValueError."""
     return parse_timestamp(bytes(literal))
 
 
-def _read(
+def decode_object(decode: Callable[[bytes], Value], body: bytes) -> Value:
+    """What `decode` makes of a JSON object whose fields it leaves as they are. Raises Malformed."""
+    try:
+        return decode(body)
+    except msgspec.ValidationError:
+        raise Malformed("The top level of the body is not an object") from None
+    except msgspec.DecodeError as error:
+        raise Malformed(str(error)) from None
+    except RecursionError:
+        raise Malformed("The body is nested too deeply") from None
+
+
+def read_field(
     name: str, literal: Raw, reader: Callable[[Raw], Value], errors: list[FieldError]
 ) -> Value | None:
-    """What `reader` makes of the field; where it refuses, None and one more error."""
+    """What `reader` makes of the field; where it refuses, None and more errors."""
     try:
         if not bytes(literal):
             raise ValueError("is required")
         return reader(literal)
+    except Invalid as error:
+        errors += error.errors
     except ValueError as error:
         errors.append(FieldError(f"/{name}", str(error)))
-        return None
+    return None

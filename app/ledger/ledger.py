@@ -104,10 +104,13 @@ class Ledger:
         self._commit: GroupCommit
         self._maintenance: asyncio.Task[None]
         self._maintenance_due = asyncio.Event()
+        self.secret = b""
+        """What only this service knows, once it is open: 32 bytes, the same after a restart."""
 
     async def open(self) -> None:
         """Open the store and read the last window back. Raises StoreUnusable and StoreFailed."""
         await self._store.open()
+        self.secret = await self._store.secret()
         self._commit = GroupCommit(self._store, self._count, self._on_failure)
         await self._commit.run(self._refill)
         self._maintenance = asyncio.get_running_loop().create_task(self._maintain())
@@ -141,15 +144,18 @@ class Ledger:
         done: Callable[[Settled], None],
         key: Key | None = None,
         item_keys: Sequence[Key | None] = (),
+        *,
+        keeps_late: bool = False,
     ) -> None:
         """Take in transactions that came together, by one reading of the clock, and keep them together.
 
         `key` covers all of them; `item_keys` has one or None for each, or is empty. `word` and `done`
         are those of a Request; `done` is called once, at once or when what was accepted is counted.
+        `keeps_late`: what is older than the window is stored, whatever becomes of others.
         """
         now_ms = self._read_clock()
         from_ms, to_ms = now_ms - self.shape.window_ms, now_ms + self.shape.ahead_ms
-        bounds = Bounds(now_ms, from_ms, to_ms, self._late)
+        bounds = Bounds(now_ms, from_ms, to_ms, Verdict.KEPT if keeps_late else self._late)
         # Made now, though some may not be used: ids sort by arrival, whenever they are settled.
         identifiers = self._identifiers.take(now_ms, len(transactions))
         request = Request(transactions, bounds, identifiers, word, done, key, item_keys)

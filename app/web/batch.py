@@ -1,7 +1,7 @@
 """POST /transactions/batch: many at once, a verdict for each, one commit for all."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from itertools import islice
 from typing import Final
@@ -25,7 +25,7 @@ from app.core.transaction import (
     TransactionDecoder,
 )
 from app.ledger.commit import Verdict
-from app.ledger.judgement import Judged, Settled
+from app.ledger.judgement import Judged
 from app.ledger.ledger import Ledger, Unready
 from app.web.answers import (
     Answer,
@@ -39,7 +39,7 @@ from app.web.answers import (
 from app.web.body import is_ndjson, read_json
 from app.web.guard import Caller
 from app.web.idempotency import idempotency_key
-from app.web.ingest import AHEAD_FIELD, NOT_READY, Ingest, word_malformed
+from app.web.ingest import AHEAD_FIELD, NOT_READY, Ingest, settle, word_malformed
 
 BATCH_BYTES_MAX: Final = 8 * 2**20
 
@@ -120,11 +120,10 @@ class Batch:
                 result.ids = _ids(items, judged)
             return msgspec.json.encode(result)
 
-        settled = await self._submit(
-            transactions,
-            word,
-            _batch_key(key, caller.subject, query, body),
-            _item_keys(transactions, caller.subject),
+        batch_key = _batch_key(key, caller.subject, query, body)
+        item_keys = _item_keys(transactions, caller.subject)
+        settled = await settle(
+            lambda done: self._ledger.submit_request(transactions, word, done, batch_key, item_keys)
         )
         if settled.verdict in (Verdict.ACCEPTED, Verdict.REPEATED):
             return json_answer(HTTPStatus.OK, settled.answer)
@@ -164,23 +163,6 @@ class Batch:
                 taken += some
         finally:
             self._decoding -= 1
-
-    async def _submit(
-        self,
-        transactions: Sequence[Transaction],
-        word: Callable[[Judged], bytes | None],
-        key: Key | None,
-        item_keys: Sequence[Key | None],
-    ) -> Settled:
-        settled: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-
-        def done(what: Settled) -> None:
-            # The server cancels what is still open when a drain takes too long.
-            if not settled.done():
-                settled.set_result(what)
-
-        self._ledger.submit_request(transactions, word, done, key, item_keys)
-        return await settled
 
 
 def _batch_key(text: bytes | None, subject: str | None, query: bytes, body: bytes) -> Key | None:

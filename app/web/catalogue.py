@@ -25,9 +25,17 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
     Code.MALFORMED_IDEMPOTENCY_KEY: Meaning(
         HTTPStatus.BAD_REQUEST, "The idempotency key is not 1 to 255 visible ASCII characters."
     ),
+    Code.MALFORMED_IDENTIFIER: Meaning(HTTPStatus.BAD_REQUEST, "The id in the path is none."),
+    Code.MISSING_USER_ID: Meaning(
+        HTTPStatus.BAD_REQUEST, "Without a token, the query must say which user it is about."
+    ),
     Code.UNAUTHORIZED: Meaning(HTTPStatus.UNAUTHORIZED, "There is no valid token."),
-    Code.FORBIDDEN: Meaning(HTTPStatus.FORBIDDEN, "The token lacks the scope."),
-    Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "There is nothing at this path."),
+    Code.FORBIDDEN: Meaning(
+        HTTPStatus.FORBIDDEN, "The token lacks the scope, or that of reading others' rows."
+    ),
+    Code.NOT_FOUND: Meaning(
+        HTTPStatus.NOT_FOUND, "There is nothing at this path, or nothing of that id."
+    ),
     Code.METHOD_NOT_ALLOWED: Meaning(
         HTTPStatus.METHOD_NOT_ALLOWED, "This path does not have that method; `Allow` lists those it has."
     ),
@@ -53,6 +61,9 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "A query parameter is wrong, unknown or given twice; `errors` names each one.",
     ),
+    Code.INVALID_CURSOR: Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "The cursor is none that this service has given."
+    ),
     Code.TIMESTAMP_AHEAD: Meaning(
         HTTPStatus.UNPROCESSABLE_ENTITY, "The timestamp lies too far ahead of the server's clock."
     ),
@@ -76,7 +87,7 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
         "There is no room for another connection; nothing of the request was kept.",
     ),
     Code.STORE_REFUSED: Meaning(
-        HTTPStatus.SERVICE_UNAVAILABLE, "The store takes nothing now; nothing of the request was kept."
+        HTTPStatus.SERVICE_UNAVAILABLE, "The store is not at hand now; nothing of the request was kept."
     ),
     Code.STORE_FAILED: Meaning(
         HTTPStatus.SERVICE_UNAVAILABLE,

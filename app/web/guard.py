@@ -16,6 +16,10 @@ class Permission(StrEnum):
     STATS = "stats:read"
 
 
+IMPLIED: Final = {Permission.READ_ALL: Permission.READ}
+"""What goes with a permission: whoever may read all may read."""
+
+
 class Caller(msgspec.Struct, frozen=True, gc=False):
     """Who sent a request. Without tokens there is one caller, who has no subject and may do anything."""
 

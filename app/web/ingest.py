@@ -1,5 +1,6 @@
 """Bytes in, answer out: how a transaction enters, whichever lane brought it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -76,18 +77,34 @@ class Ingest:
             reply(self.word_verdict(verdict))
 
     def _settled(self, reply: Reply, settled: Settled) -> None:
+        reply(self.word_settled(settled))
+
+    def word_settled(self, settled: Settled) -> Answer:
+        """The answer to a request of one transaction."""
         if settled.verdict in (Verdict.ACCEPTED, Verdict.REPEATED):
-            reply(_created(settled.answer))
-        elif settled.judged is not None:
-            reply(self.word_verdict(settled.judged.verdicts[0]))
-        else:
-            reply(self.word_verdict(settled.verdict))
+            return _created(settled.answer)
+        if settled.judged is not None:
+            return self.word_verdict(settled.judged.verdicts[0])
+        return self.word_verdict(settled.verdict)
 
     def word_verdict(self, verdict: Verdict) -> Answer:
         """The answer to a transaction that was not accepted."""
         if verdict is Verdict.UNREADY:
             return NOT_READY[self._ledger.why_unready() or Unready.OVERLOADED]
         return _NOT_ACCEPTED[verdict]
+
+
+async def settle(submit: Callable[[Callable[[Settled], None]], None]) -> Settled:
+    """What becomes of a request that `submit` submits; it is handed what is to be done in the end."""
+    settled: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+
+    def done(what: Settled) -> None:
+        # The server cancels what is still open when a drain takes too long.
+        if not settled.done():
+            settled.set_result(what)
+
+    submit(done)
+    return await settled
 
 
 def _word_stored(judged: Judged) -> bytes | None:

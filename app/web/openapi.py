@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope
 from app import VERSION
 from app.web.answers import Answer, Code, json_answer, make_answer
 from app.web.catalogue import CATALOGUE, RETRIABLE
+from app.web.feed_parameters import Schema
 from app.web.guard import Caller
 from app.web.operations import (
     ANYTIME,
@@ -26,7 +27,6 @@ from app.web.operations import (
     PARAMETERS,
     REFERENCE,
     Operation,
-    Schema,
     Success,
     schema,
 )

@@ -6,15 +6,13 @@ own to `catalogue.py`. What may befall any request, and any caller, need not be 
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from app.core.transaction import BATCH_ITEMS_MAX
 from app.web.answers import Code
-
-Schema = dict[str, Any]
-"""A part of the document: an object of OpenAPI, or a JSON Schema."""
+from app.web.feed_parameters import FEED_PARAMETERS, Schema
 
 REFERENCE: Final = "#/components/schemas/{name}"
 
@@ -80,6 +78,26 @@ _STATISTICS: Final = Operation(
     successes=(Success(HTTPStatus.OK, "The figures.", "Statistics"),),
     failures=(Code.INVALID_PARAMETER, Code.NOT_READY),
 )
+_FIND: Final = Operation(
+    name="findTransactions",
+    tag="Feed",
+    summary="Transactions, newest first, by any of their fields",
+    text="Everything that is asked for must hold. With a token it is about its subject unless `user_id` "
+    "says otherwise, which needs the scope `transactions:read_all`. Go on by `cursor`, which carries "
+    "the filters and is stable while transactions arrive, or by `page`.",
+    parameters=("currency", *FEED_PARAMETERS),
+    successes=(Success(HTTPStatus.OK, "A part of the answer.", "FeedPage"),),
+    failures=(Code.INVALID_PARAMETER, Code.INVALID_CURSOR, *_OF_THE_STORE),
+)
+_GET: Final = Operation(
+    name="transaction",
+    tag="Feed",
+    summary="One transaction",
+    text="Others' are as if they were not there, unless the token has `transactions:read_all`.",
+    parameters=("id",),
+    successes=(Success(HTTPStatus.OK, "It is there.", "FeedTransaction"),),
+    failures=(Code.MALFORMED_IDENTIFIER, Code.NOT_FOUND, *_OF_THE_STORE),
+)
 _ALIVE: Final = Operation(
     name="alive",
     tag="Operation",
@@ -135,6 +153,32 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             *_OF_THE_STORE,
         ),
     ),
+    ("/transactions", "GET"): _FIND,
+    ("/transactions/{id}", "GET"): _GET,
+    ("/api/v1/transactions", "POST"): Operation(
+        name="postToFeed",
+        tag="Feed",
+        summary="Keep a transaction with all it says of itself",
+        text="One of the past is kept, too; it is counted in the statistics only while it is inside the "
+        "window. Answered when it is durable.",
+        parameters=("Idempotency-Key",),
+        body={JSON: schema("Entry")},
+        successes=(Success(HTTPStatus.CREATED, "Durable.", "FeedTransaction"),),
+        failures=(
+            *_OF_THE_BODY,
+            *_OF_THE_KEY,
+            Code.INVALID_FIELD,
+            Code.TIMESTAMP_AHEAD,
+            *_OF_THE_STORE,
+        ),
+    ),
+    ("/api/v1/transactions", "GET"): msgspec.structs.replace(
+        _FIND,
+        name="findTransactionsOfUser",
+        text=f"{_FIND.text} Where there is no token, `user_id` is required.",
+        failures=(*_FIND.failures, Code.MISSING_USER_ID),
+    ),
+    ("/api/v1/transactions/{id}", "GET"): msgspec.structs.replace(_GET, name="transactionOfFeed"),
     ("/stats", "GET"): _STATISTICS,
     ("/statistics", "GET"): msgspec.structs.replace(_STATISTICS, name="statisticsByTheirLongName"),
     ("/health", "GET"): msgspec.structs.replace(_ALIVE, name="health"),
@@ -198,6 +242,14 @@ PARAMETERS: Final[Mapping[str, Schema]] = {
         "description": "Whether the answer has the ids of what was accepted.",
         "schema": {"type": "boolean", "default": False},
     },
+    "id": {
+        "in": "path",
+        "required": True,
+        "description": "The id that the transaction was answered with.",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": "019b7c8e-0f4e-7000-8000-5f1c3a2b4d6e",
+    },
+    **FEED_PARAMETERS,
 }
 
 HEADERS: Final[Mapping[str, Schema]] = {

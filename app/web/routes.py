@@ -6,6 +6,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from app.web.batch import Batch
+from app.web.feed import Feed
 from app.web.guard import Guard, Permission
 from app.web.health import Health
 from app.web.openapi import OpenAPI
@@ -20,19 +21,28 @@ def build_router(
     limit: RateLimit | None,
     transactions: Transactions,
     batch: Batch,
+    feed: Feed,
     stats: Stats,
     health: Health,
 ) -> "Doors":
     """The ASGI application: every path there is."""
     statistics = {"GET": Entry(stats.get, Permission.STATS)}
     alive = {"GET": Entry(health.live, None)}
+    entry = {"GET": Entry(feed.get, Permission.READ)}
     described = OpenAPI(
         {
             "/transactions": {
                 "POST": Entry(transactions.post, Permission.WRITE),
                 "DELETE": Entry(transactions.delete, Permission.DELETE),
+                "GET": Entry(feed.find, Permission.READ),
             },
             "/transactions/batch": {"POST": Entry(batch.post, Permission.WRITE)},
+            "/transactions/{id}": entry,
+            "/api/v1/transactions": {
+                "POST": Entry(feed.post, Permission.WRITE),
+                "GET": Entry(feed.find_of_user, Permission.READ),
+            },
+            "/api/v1/transactions/{id}": entry,
             "/stats": statistics,
             "/statistics": statistics,
             "/health": alive,
@@ -54,7 +64,8 @@ class Doors(Router):
     def __init__(self, resources: Mapping[str, Resource]) -> None:
         routes = [Route(path, endpoint=resource) for path, resource in resources.items()]
         super().__init__(routes, redirect_slashes=False, default=not_found)
-        self._resources = resources
+        # A pattern that is asked for as it stands is no path, and what is in its braces an id like any.
+        self._resources = {path: each for path, each in resources.items() if "{" not in path}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         """Handle one request, by handing it on."""
@@ -63,5 +74,6 @@ class Doors(Router):
         if resource is not None:
             return resource(scope, receive, send)
         if "\n" in path:
-            return not_found(scope, receive, send)  # Which the router's patterns would overlook.
+            # The router's patterns would overlook it at the end; no path has one anywhere.
+            return not_found(scope, receive, send)
         return super().__call__(scope, receive, send)

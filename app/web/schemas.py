@@ -4,11 +4,13 @@ They describe and decode nothing: the code reads amounts and times from their li
 digit by digit, where no type says what is accepted. Tests hold real answers against them.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from app.core.activity import METADATA_BYTES_MAX, Product, Status, TransactionType
+from app.core.metadata import Metadata, own_fields
 from app.core.transaction import FieldError
 
 _LARGEST: Final = 92_233_720_368.54775807
@@ -111,6 +113,73 @@ class Accepted(msgspec.Struct):
     ) = UNSET
 
 
+_KNOWN: Final = "; ".join(
+    f"of `{kind.value}`, {', '.join(f'`{name}` is {told}' for name, told in own_fields(kind).items())}"
+    for kind in TransactionType
+)
+
+
+class Entry(msgspec.Struct):
+    """A transaction of the feed. Fields beyond these are ignored."""
+
+    amount: Amount
+    user_id: UserId = None
+    currency: Currency = None
+    transaction_type: Annotated[
+        TransactionType | None, Meta(description="What kind it is.", examples=["card"])
+    ] = None
+    product: Annotated[
+        Product | None, Meta(description="Which product it belongs to.", examples=["Card"])
+    ] = None
+    status: Annotated[
+        Status | None,
+        Meta(description="How far it has come; absent, it is `completed`.", examples=["pending"]),
+    ] = None
+    metadata: Annotated[
+        Metadata | None,
+        Meta(
+            description=f"More about it, at most {METADATA_BYTES_MAX} bytes as sent. Known fields have "
+            f"their form: what is filtered by is text; {_KNOWN}. Any others are free.",
+            examples=[{"merchant_name": "Café Šárka", "card_last_four": "4242"}],
+        ),
+    ] = None
+    timestamp: Annotated[
+        Timestamp | None,
+        Meta(
+            description="When it happened, as of any transaction; absent, it is now.",
+            examples=["2026-01-02T03:04:05.678Z", 1767323045],
+        ),
+    ] = None
+
+
+class FeedTransaction(msgspec.Struct):
+    """A transaction as the feed shows it."""
+
+    id: Identifier
+    user_id: Annotated[str | None, Meta(examples=["u-1"])]
+    amount: Figure
+    currency: Annotated[str, Meta(examples=["EUR"])]
+    timestamp: Annotated[Instant, Meta(description="When it happened.")]
+    transaction_type: TransactionType | None
+    product: Product | None
+    status: Status
+    metadata: dict[str, Any]
+    created_at: Annotated[Instant, Meta(description="When it was taken in.")]
+
+
+class FeedPage(msgspec.Struct):
+    """Transactions, newest first by `timestamp`, then by `id`."""
+
+    items: list[FeedTransaction]
+    next_cursor: Annotated[
+        str | None, Meta(description="What leads on to the next items; null where there are none.")
+    ]
+    total: Annotated[Count, Meta(description="With `page`: how many there are.")] | UnsetType = UNSET
+    page: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    page_size: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
+    total_pages: Count | UnsetType = UNSET
+
+
 class ItemError(msgspec.Struct):
     """What is wrong with one item of a batch; an item with several wrong fields has several."""
 
@@ -181,4 +250,15 @@ class ProblemDetails(msgspec.Struct):
     ) = UNSET
 
 
-BODIES: Final = (Transaction, BatchItem, Accepted, BatchResult, Statistics, Alive, ProblemDetails)
+BODIES: Final = (
+    Transaction,
+    BatchItem,
+    Accepted,
+    BatchResult,
+    Entry,
+    FeedTransaction,
+    FeedPage,
+    Statistics,
+    Alive,
+    ProblemDetails,
+)

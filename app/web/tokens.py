@@ -18,7 +18,7 @@ from jwt.algorithms import AllowedPublicKeys
 from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from app.core.transaction import USER_ID
-from app.web.guard import Caller, Permission
+from app.web.guard import IMPLIED, Caller, Permission
 
 TOKEN_BYTES_MAX: Final = 8192
 LEEWAY_MS: Final = 30_000
@@ -172,8 +172,9 @@ class Verifier:
         if now_ms < max(claims.nbf, claims.iat) * 1000 - LEEWAY_MS:
             raise Untrusted(Flaw.EARLY)
         words = claims.scope.split(" ")
-        permissions = frozenset(_PERMISSIONS[word] for word in words if word in _PERMISSIONS)
-        return Trusted(Caller(claims.sub, permissions), expires_ms)
+        stated = {_PERMISSIONS[word] for word in words if word in _PERMISSIONS}
+        implied = {IMPLIED[permission] for permission in stated if permission in IMPLIED}
+        return Trusted(Caller(claims.sub, frozenset(stated | implied)), expires_ms)
 
 
 def _read(part: bytes, kind: type[Part], flaw: Flaw) -> Part:

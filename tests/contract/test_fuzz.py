@@ -33,6 +33,7 @@ SEED = int(os.environ.get("MILLRACE_FUZZ_SEED", "0")) or random.SystemRandom().r
 
 Connect = Callable[[], Protocol]
 
+ENTRY = b'{"user_id":"u","amount":1,"metadata":{"name":"\xc3\xa9"},"status":"pending"}'
 BATCH = b"[%b,%b,7]" % (WHOLE, WHOLE)
 SEEDS = [
     *(raw for raw, _ in ORDINARY + CLOSING),
@@ -41,6 +42,10 @@ SEEDS = [
     get(b"/openapi.json").replace(b"host", b'if-none-match: "x"\r\nhost'),
     get(b"/transactions").replace(b"GET", b"DELETE"),
     get(b"/stats?window=10s&currency=EUR"),
+    get(b"/api/v1/transactions?user_id=u&page=1&page_size=2&status=pending&min_amount=1e0"),
+    get(b"/transactions?limit=1&search_query=%C3%A9%22&start_date=2026-01-02&location=a&cursor=abc_-"),
+    get(b"/transactions/019b7c8e-0f4e-7000-8000-5f1c3a2b4d6e"),
+    post(ENTRY).replace(b"/transactions", b"/api/v1/transactions"),
 ]
 TOKENS = [
     *(
@@ -150,6 +155,14 @@ LITERALS = [
         b"1" * 128,
         b'"\\"',
     ),
+    *(
+        b'"card"',
+        b'"P2P"',
+        b'"pending"',
+        b'{"card_last_four":"1"}',
+        b'{"a":"\\u0000"}',
+        b'{"\xc3\xa9":[{}]}',
+    ),
     *(b"%d" % NOW_MS, b"%d.5" % NOW_MS, b"%d" % (NOW_MS // 1000), b"%d.678" % (NOW_MS // 1000), b"2e10"),
     *(b"20000000001", b"-62135596800000", b"253402300799999", b"253402300800000", b"-1e-400"),
     *(
@@ -166,7 +179,16 @@ LITERALS = [
         b'"now"',
     ),
 ]
-FIELDS = (b"amount", b"timestamp", b"currency", b"user_id", b"idempotency_key", b"x", b"\\u0061mount")
+FIELDS = (
+    *(b"metadata", b"transaction_type", b"product", b"status"),
+    b"amount",
+    b"timestamp",
+    b"currency",
+    b"user_id",
+    b"idempotency_key",
+    b"x",
+    b"\\u0061mount",
+)
 
 
 class Replies(Answers):
@@ -224,7 +246,7 @@ def transaction(choose: random.Random) -> bytes:
     """A whole request of any body, rightly framed."""
     form, headers = choose.randrange(4), list[bytes]()
     if form < 2:
-        body, line = item(choose), b"/transactions "
+        body, line = item(choose), choose.choice((b"/transactions ", b"/api/v1/transactions "))
     else:
         items = [item(choose) for _ in range(choose.randrange(6))]
         line = b"/transactions/batch?%b " % choose.choice((b"", b"ids=true", b"atomic=true"))

@@ -319,8 +319,12 @@ def test_a_path_that_does_not_exist_is_404(service: ServiceThread, path: str) ->
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/transactions", "POST, DELETE"),
-        ("GET", "/transactions", "POST, DELETE"),
+        ("PUT", "/transactions", "POST, DELETE, GET, HEAD"),
+        ("GET", "/transactions/batch", "POST"),
+        ("DELETE", "/transactions/x", "GET, HEAD"),
+        ("DELETE", "/api/v1/transactions", "POST, GET, HEAD"),
+        ("POST", "/api/v1/transactions/x", "GET, HEAD"),
+        ("OPTIONS", "/api/v1/transactions/x", "GET, HEAD"),
         ("POST", "/stats", "GET, HEAD"),
         ("DELETE", "/statistics", "GET, HEAD"),
         ("POST", "/health", "GET, HEAD"),

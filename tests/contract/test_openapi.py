@@ -17,12 +17,15 @@ import pytest
 from starlette.routing import Route, Router
 
 from app import VERSION
+from app.core.question import Page
+from app.core.transaction import Row
 from app.main import build_service
 from app.settings import Settings, Switch
 from app.store.base import MemoryStore, StoreFailed, StoreRefused, Tally
 from app.web.answers import Answer, Code
 from app.web.catalogue import CATALOGUE
 from app.web.cors import CrossOrigin
+from app.web.feed_parameters import FEED_PARAMETERS
 from app.web.guard import Permission
 from app.web.openapi import describe
 from app.web.operations import OPERATIONS, PARAMETERS
@@ -65,6 +68,8 @@ class Case(NamedTuple):
     mood: Mood = Mood.WELL
     first: object = None
     """The body of a request that goes before it."""
+    at: str = ""
+    """The id in the path; without one, that of a transaction there is."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}{self.query} {self.status} {self.mood.name.lower()}"
@@ -73,6 +78,9 @@ class Case(NamedTuple):
 POST = "POST", "/transactions"
 BATCH = "POST", "/transactions/batch"
 DELETE = "DELETE", "/transactions"
+FEED = "POST", "/api/v1/transactions"
+ENTRY: Json = {"amount": 1, "user_id": "u"}
+NOBODY = "019b7c8e-0f4e-7000-8000-5f1c3a2b4d6e"
 CASES = [
     Case(*POST, 201, body=WHOLE),
     Case(*POST, 204, body={**WHOLE, "timestamp": NOW_MS - WINDOW_MS - 1}),
@@ -107,6 +115,36 @@ CASES = [
     Case(*DELETE, 503, mood=Mood.REFUSES),
     Case(*DELETE, 503, mood=Mood.FAILS),
     Case(*DELETE, 503, mood=Mood.CANNOT_READ),
+    Case(*FEED, 201, body=ENTRY),
+    Case(*FEED, 201, body={**ENTRY, "timestamp": 0, "product": "P2P", "metadata": {"a": {"b": [1]}}}),
+    Case(*FEED, 400, body=[]),
+    Case(*FEED, 400, body=ENTRY, headers=(("idempotency-key", ""),)),
+    Case(*FEED, 409, body={**ENTRY, "amount": 2}, headers=KEY, first=ENTRY),
+    Case(*FEED, 413, body="x" * 65_537),
+    Case(*FEED, 415, body=ENTRY, headers=TEXT),
+    Case(*FEED, 422, body={}),
+    Case(*FEED, 422, body={**ENTRY, "timestamp": NOW_MS + 1001}),
+    Case(*FEED, 503, body=ENTRY, mood=Mood.REFUSES),
+    Case(*FEED, 503, body=ENTRY, mood=Mood.FAILS),
+    Case(*FEED, 503, body=ENTRY, mood=Mood.CANNOT_READ),
+    Case("GET", "/api/v1/transactions", 400),
+    *(
+        case
+        for path in ("/transactions", "/api/v1/transactions")
+        for case in (
+            Case("GET", path, 200, "?user_id=u&limit=1"),
+            Case("GET", path, 200, "?user_id=u&page=1&page_size=2"),
+            Case("GET", path, 422, "?user_id=u&limit=0"),
+            Case("GET", path, 422, "?cursor=x"),
+            Case("GET", path, 503, "?user_id=u", mood=Mood.REFUSES),
+            Case("GET", path, 503, "?user_id=u", mood=Mood.FAILS),
+            Case("GET", f"{path}/{{id}}", 200),
+            Case("GET", f"{path}/{{id}}", 400, at="x"),
+            Case("GET", f"{path}/{{id}}", 404, at=NOBODY),
+            Case("GET", f"{path}/{{id}}", 503, at=NOBODY, mood=Mood.REFUSES),
+            Case("GET", f"{path}/{{id}}", 503, at=NOBODY, mood=Mood.FAILS),
+        )
+    ),
     *(
         case
         for path in ("/stats", "/statistics")
@@ -150,6 +188,14 @@ class MoodyStore(MemoryStore):
             raise StoreRefused("locked")
         self._is_open = True
         return await super().tally(*arguments, **options)
+
+    async def get(self, identifier: int) -> Row | None:
+        self._decide()
+        return await super().get(identifier)
+
+    async def page(self, *arguments: Any) -> Page:  # noqa: ANN401
+        self._decide()
+        return await super().page(*arguments)
 
     def _decide(self) -> None:
         if self._mood is Mood.REFUSES:
@@ -236,8 +282,12 @@ def assert_described(document: Json, answer: httpx.Response, method: str, path: 
 def send(service: ServiceThread, case: Case) -> httpx.Response:
     body = case.body
     content = body if body is None or isinstance(body, str) else json.dumps(body)
+    path = case.path
+    if "{id}" in path:
+        there = case.at or service.client.post("/transactions", json=WHOLE).json()["id"]
+        path = path.replace("{id}", there)
     return service.client.request(
-        case.method, f"{case.path}{case.query}", content=content, headers=dict(case.headers)
+        case.method, f"{path}{case.query}", content=content, headers=dict(case.headers)
     )
 
 
@@ -377,12 +427,23 @@ def test_a_path_and_a_method_that_there_is_not_are_answered_as_described(
 
 
 def test_every_example_of_a_field_is_taken(document: Json, running: ServiceThread) -> None:
-    fields = document["components"]["schemas"]["Transaction"]["properties"]
-    examples = [(name, example) for name, field in fields.items() for example in field["examples"]]
-    assert {name for name, _ in examples} == {"amount", "timestamp", "currency", "user_id"}
-    for name, example in examples:
-        answer = running.client.post("/transactions", json={**WHOLE, name: example})
-        assert answer.status_code == 201, (name, example, answer.text)
+    for path, schema, whole in (("/transactions", "Transaction", WHOLE), (FEED[1], "Entry", ENTRY)):
+        fields = document["components"]["schemas"][schema]["properties"]
+        examples = [(name, example) for name, field in fields.items() for example in field["examples"]]
+        assert {name for name, _ in examples} == set(fields)
+        for name, example in examples:
+            answer = running.client.post(path, json={**whole, name: example})
+            assert answer.status_code == 201, (name, example, answer.text)
+
+
+def test_every_example_of_a_parameter_of_the_feed_is_taken(running: ServiceThread) -> None:
+    tried = 0
+    for name, parameter in FEED_PARAMETERS.items():
+        for example in parameter["schema"].get("examples", ()):
+            answer = running.client.get("/transactions", params={name: example})
+            assert answer.status_code == 200, (name, example, answer.text)
+            tried += 1
+    assert tried > 5
 
 
 def test_who_has_the_document_is_not_sent_it_again(running: ServiceThread) -> None:
