@@ -38,6 +38,7 @@ def clean(yes: bool) -> int:
     if path is not None and not path.is_file():
         return _give_up(f"there is no database at {path}")
     where = str(path or "the database of DATABASE_URL")
+    os.umask(0o077)  # What is kept is nobody else's to read.
     try:
         # One loop for all of it. Where it asks it does not turn, so that an interrupt ends the question.
         with asyncio.Runner() as runner:

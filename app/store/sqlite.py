@@ -206,6 +206,7 @@ class SQLiteStore:
         await self._worker.run(
             lambda: self._guard(lambda: self._connection.execute("VACUUM").fetchall())
         )
+        await self._feed.remake()
 
     async def probe(self) -> None:
         """Count the probes in the ledger's one row."""

@@ -16,6 +16,7 @@ from app.ledger import ledger
 from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger
 from app.store.base import MemoryStore, Store, StoreRefused
+from app.store.sqlite import SQLiteStore
 from tests.support.thread import Clock
 from tests.support.wire import SteppedLoop
 
@@ -27,6 +28,7 @@ Opener = Callable[[Path], Store]
 
 STORES = [
     pytest.param(lambda path: MemoryStore(), id="memory"),
+    pytest.param(lambda path: SQLiteStore(path / "ledger.db"), id="sqlite"),
 ]
 
 
@@ -75,7 +77,8 @@ async def keep(ledger: Ledger, timestamp_ms: int, number: int = 1) -> list[int]:
 
 
 async def kept(store: Store) -> list[int]:
-    return sorted(row.id for row in (await store.page(Question(), Portion(10_000))).rows)
+    page = await store.page(Question(), Portion(10_000))
+    return sorted(row.id for row in page.rows)
 
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
@@ -104,26 +107,43 @@ async def maintained() -> None:
 
 
 @pytest.mark.parametrize("opener", STORES)
-def test_rows_go_when_they_were_kept_so_long_ago(opener: Opener, tmp_path: Path) -> None:
+def test_rows_go_when_they_were_kept_so_long_ago(
+    opener: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_MAINTENANCE_SECONDS", 0.001)
+
     async def body() -> None:
         store, clock = opener(tmp_path), Clock(NOW_MS)
-        async with opened(store, clock, 30 * DAY_MS) as ledger:
+        trim, ends = store.trim, asyncio.Event()
+
+        async def noted(before_ms: int, rows_max: int) -> bool:
+            has_more = await trim(before_ms, rows_max)
+            if not has_more:
+                ends.set()
+            return has_more
+
+        monkeypatch.setattr(store, "trim", noted)
+
+        async def trimmed(now_ms: int) -> list[int]:
+            """What is kept when all has gone that is to go by then."""
+            ends.clear()
+            clock.now_ms = now_ms
+            await ends.wait()
+            return await kept(store)
+
+        async with asyncio.timeout(20), opened(store, clock, 30 * DAY_MS) as opened_ledger:
             days: list[list[int]] = []
             for day in range(3):
                 clock.now_ms = NOW_MS + day * DAY_MS
                 # What happened a while before it was kept is as old as its keeping.
-                days.append(await keep(ledger, clock.now_ms - day * 20_000, 700))
-            clock.now_ms = NOW_MS + 30 * DAY_MS
-            await maintained()
-            assert await kept(store) == sorted(days[0] + days[1] + days[2])
-            # Past the next look, and two days' rows past their time.
-            clock.now_ms = NOW_MS + 31 * DAY_MS + 60_000
-            await maintained()
-            assert await kept(store) == sorted(days[2])
-            await keep(ledger, clock.now_ms)
-            assert ledger.read(ledger.moment()).figures.overall.count == 1
+                days.append(await keep(opened_ledger, clock.now_ms - day * 20_000, 700))
+            assert await trimmed(NOW_MS + 30 * DAY_MS) == sorted(days[0] + days[1] + days[2])
+            assert await trimmed(NOW_MS + 31 * DAY_MS + 60_000) == sorted(days[2])
+            await keep(opened_ledger, clock.now_ms)
+            figures = opened_ledger.read(opened_ledger.moment()).figures
+            assert figures.overall.count == 1
 
-    run(body)
+    asyncio.run(body())
 
 
 def test_without_a_retention_nothing_is_ever_trimmed() -> None:
