@@ -19,7 +19,7 @@ LOCUST_USERS      ?= 50
 LOCUST_SPAWN_RATE ?= 25
 LOCUST_RUN_TIME   ?= 60s
 
-.PHONY: run test torture lint format benchmark report load lock audit clean
+.PHONY: run test torture lint format benchmark report load lock env-example audit clean
 
 ## run: serve on http://127.0.0.1:8000 (settings come from the environment)
 run: $(VENV)/installed
@@ -63,6 +63,10 @@ lock:
 	$(COMPILE) requirements.txt --output-file requirements.lock
 	sed '/^# --- development/,$$d' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-serve.lock
 	grep '^locust==' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-load.lock
+
+## env-example: write .env.example anew, after a change of app/settings.py
+env-example: $(VENV)/installed
+	$(BIN)/python -m app.env_example > .env.example
 
 ## audit: known vulnerabilities of what is locked
 audit: $(VENV)/installed

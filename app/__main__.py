@@ -6,6 +6,8 @@ from typing import Final
 import click
 
 from app.commands.backup import backup
+from app.commands.clean import clean
+from app.commands.seed import seed
 from app.commands.serve import serve
 from app.commands.token import token
 from app.settings import SettingsError
@@ -25,6 +27,8 @@ def command_line(context: click.Context) -> int:
 command_line.add_command(serve)
 command_line.add_command(backup)
 command_line.add_command(token)
+command_line.add_command(seed)
+command_line.add_command(clean)
 
 
 def main() -> int:

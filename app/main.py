@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp
 
@@ -29,6 +29,8 @@ from app.web.routes import build_router
 from app.web.stats import Stats
 from app.web.transactions import Transactions
 
+_DAY_MS: Final = 86_400_000
+
 
 class Service(NamedTuple):
     """The ledger, to be opened before and closed after, and what answers in front of it."""
@@ -49,7 +51,7 @@ def build_service(
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Service:
     """Build every part. `on_failure` is called with the reason when the store breaks."""
-    store = _build_store(settings)
+    store = build_store(settings)
     ledger = Ledger(
         store,
         Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms),
@@ -57,6 +59,7 @@ def build_service(
         now_ms,
         on_failure,
         keeps_late=settings.late is Late.KEEP,
+        retention_ms=settings.retention_days * _DAY_MS,
     )
     decoder = TransactionDecoder(
         currencies=settings.currencies,
@@ -100,6 +103,7 @@ def _build_guard(settings: Settings, now_ms: Callable[[], int]) -> Guard:
     return guard
 
 
-def _build_store(settings: Settings) -> Store:
+def build_store(settings: Settings) -> Store:
+    """What DATABASE_URL names, not yet opened."""
     path = settings.database_path
     return MemoryStore() if path is None else SQLiteStore(path)

@@ -95,6 +95,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
             "`keep` stores it without counting it."
         ),
     ] = Late.DISCARD
+    retention_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Transactions are deleted so many days after they were taken in; 0: never.",
+        ),
+    ] = 0
     allow_negative_amounts: Annotated[bool, Meta(description="Whether refunds may be posted.")] = False
     default_currency: Annotated[str, Meta(description="Currency of a transaction without one.")] = "USD"
     extra_currencies: Annotated[

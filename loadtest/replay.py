@@ -1,16 +1,20 @@
 """Post a file of real transactions to a running service, and check that it counted them exactly.
 
-    python -m loadtest.replay FILE [--url URL] [--connections N] [--rate N] [--limit N]
+    python -m loadtest.replay FILE [--feed] [--url URL] [--connections N] [--rate N] [--limit N]
 
 FILE is NDJSON, plain or gzip. Of each row `user_id`, `amount` and `currency` are sent as they are
 written; `timestamp` becomes the moment of sending, so that the row falls into the window. Every
 free connection takes the next row from the file itself: no queue stands between them.
 
-Exit status: 0 when every row sent was answered and the statistics do not disagree (a comparison
+With --feed the rows are posted into the feed as history: with their own timestamps and all that their
+source says of them, its words for types and the like in the metadata. Then the feed is asked for them,
+page by page.
+
+Exit status: 0 when every row sent was answered and statistics or feed do not disagree (a comparison
 that cannot be made is said, and is no disagreement), 1 when they do, when a row went unanswered or
 the service failed (5xx), 2 when nothing sensible can be done. Refused rows are only reported.
 An interrupt ends the sending, waits for the answers under way and reports on what was sent; a
-second one does not wait.
+second one does not wait, nor does one that comes while the feed is asked.
 """
 
 import argparse
@@ -31,11 +35,11 @@ from tqdm import tqdm
 from loadtest.client import Address, Client, LostAnswerError, NotConnectedError, parse_address
 from loadtest.pace import Pace
 from loadtest.rows import Row, UnreadableError, open_rows, read_rows
-from loadtest.tally import Outcome, Statistics, Tally, Verdict, compare, read_statistics
+from loadtest.tally import Outcome, Tally, Verdict
+from loadtest.witness import FeedWitness, StatisticsWitness, Witness
 
 CONNECTIONS_MAX: Final = 1024
 RECONNECT_SECONDS: Final = 5.0
-STATISTICS_SECONDS: Final = 10.0
 # A timer that fires a little late is no sign of a service that cannot keep up.
 BEHIND_SECONDS_SHOWN_MIN: Final = 0.01
 
@@ -53,6 +57,7 @@ class Options(msgspec.Struct, frozen=True):
     connections: int
     rate_per_second: float
     rows_max: int | None
+    into_feed: bool
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -66,6 +71,8 @@ class Report(msgspec.Struct, frozen=True):
     """Why the run ended before its rows did; "" when it did not."""
     unreadable: str
     """The line that could not be read; "" when there was none."""
+    witness: str
+    """What was asked for the verdict."""
 
     @property
     def exit_status(self) -> int:
@@ -83,16 +90,21 @@ class Replay:
     def __init__(self, options: Options, rows: Iterator[Row]) -> None:
         self._options = options
         self._rows = rows
-        self._tally = Tally()
+        witness: Witness = (
+            FeedWitness(options.address) if options.into_feed else StatisticsWitness(options.address)
+        )
+        self._witness = witness
+        self._tally = witness.tally
         self._pace = Pace(options.rate_per_second)
         self._ended_early = ""
         self._unreadable = ""
         self._posting: list[asyncio.Task[None]] = []
+        self._asking: asyncio.Task[Verdict] | None = None
 
     async def run(self) -> Report:
-        """Read the statistics, post every row, and compare them with what was accepted."""
+        """Post every row, and ask the witness, who has looked before."""
         try:
-            before = await self._statistics()
+            await self._witness.begin()
         except (NotConnectedError, LostAnswerError, ValueError) as problem:
             raise UsageError(f"{self._options.url}: {problem}") from None
         loop = asyncio.get_running_loop()
@@ -101,26 +113,22 @@ class Replay:
         started = time.monotonic()
         await self._post_all()
         seconds = time.monotonic() - started
-        verdict = await self._verdict(before)
         return Report(
             self._tally,
-            verdict,
+            await self._verdict(),
             seconds,
             self._pace.behind_seconds_max,
             self._ended_early,
             self._unreadable,
+            self._witness.name,
         )
 
-    async def _statistics(self) -> Statistics:
-        async with Client(self._options.address, answer_seconds=STATISTICS_SECONDS) as client:
-            return read_statistics(await client.get("/stats"))
-
-    async def _verdict(self, before: Statistics) -> Verdict:
+    async def _verdict(self) -> Verdict:
+        self._asking = asyncio.create_task(self._witness.verdict())
         try:
-            after = await self._statistics()
-        except (NotConnectedError, LostAnswerError, ValueError) as problem:
-            return Verdict(Outcome.FAILED, (str(problem),))
-        return compare(before, self._tally, after)
+            return await self._asking
+        except asyncio.CancelledError:
+            return Verdict(Outcome.NOT_COMPARED, ("interrupted",))
 
     async def _post_all(self) -> None:
         self._pace = Pace(self._options.rate_per_second)
@@ -160,7 +168,7 @@ class Replay:
         timestamp_ms = time.time_ns() // 1_000_000
         tally.sent += 1
         try:
-            answer = await client.post("/transactions", row.body(timestamp_ms))
+            answer = await client.post(self._witness.path, row.body(timestamp_ms))
         except LostAnswerError as loss:
             tally.lost[str(loss)] += 1
         except asyncio.CancelledError:
@@ -177,6 +185,8 @@ class Replay:
         if self._pace.stopped:
             for posting in self._posting:
                 posting.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
         self._end_early("interrupted")
 
 
@@ -201,7 +211,7 @@ def summary(report: Report) -> str:
     if report.ended_early:
         lines.append(_line("ended early", report.ended_early))
     verdict = report.verdict
-    lines.append(_line("statistics", f"{verdict.outcome}: {verdict.reasons[0]}"))
+    lines.append(_line(report.witness, f"{verdict.outcome}: {verdict.reasons[0]}"))
     lines += [_line("", reason) for reason in verdict.reasons[1:]]
     return "\n".join(lines)
 
@@ -230,6 +240,7 @@ def _options(arguments: list[str] | None) -> Options:
         "--rate", type=float, default=math.inf, help="requests per second over all connections"
     )
     parser.add_argument("--limit", type=int, default=None, help="send only the first N rows")
+    parser.add_argument("--feed", action="store_true", help="post as history, and read it back")
     given = parser.parse_args(arguments)
     if not 1 <= given.connections <= CONNECTIONS_MAX:
         parser.error(f"--connections must be 1 to {CONNECTIONS_MAX}")
@@ -241,7 +252,9 @@ def _options(arguments: list[str] | None) -> Options:
         address = parse_address(given.url)
     except ValueError as problem:
         parser.error(f"--url {problem}")
-    return Options(given.file, given.url, address, given.connections, given.rate, given.limit)
+    return Options(
+        given.file, given.url, address, given.connections, given.rate, given.limit, given.feed
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -249,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     try:
         with open_rows(options.file) as file:
-            replay = Replay(options, read_rows(file, options.rows_max))
+            replay = Replay(options, read_rows(file, options.rows_max, as_history=options.into_feed))
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 report = runner.run(replay.run())
     except (UsageError, UnreadableError) as problem:

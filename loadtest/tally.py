@@ -20,7 +20,7 @@ _EXACT: Final = decimal.Context(prec=200, traps=[decimal.Inexact, decimal.Invali
 _LITERAL_BYTES_MAX: Final = 64
 _DIGITS_EITHER_SIDE_MAX: Final = 60
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DIFFERENCES_SHOWN_MAX: Final = 20
+DIFFERENCES_SHOWN_MAX: Final = 20
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -117,21 +117,24 @@ class Tally:
         status = answer.status
         if status == 201:
             self.accepted += 1
-            # Kept as history only (LATE=keep): stored, but outside of the window.
-            if b'"counted"' in answer.body and _member(answer.body, "counted") is False:
-                self.accepted_uncounted += 1
-            else:
-                self._count(row, timestamp_ms)
+            self._accept(row, timestamp_ms, answer)
         elif status == 204:
             self.late += 1
         else:
             self.refused[f"{status} {_member(answer.body, 'code') or 'without a code'}"] += 1
             self.server_errors += status >= 500
 
+    def _accept(self, row: Row, timestamp_ms: int, answer: Answer) -> None:
+        # Kept as history only (LATE=keep): stored, but outside of the window.
+        if b'"counted"' in answer.body and _member(answer.body, "counted") is False:
+            self.accepted_uncounted += 1
+        else:
+            self._count(row, timestamp_ms)
+
     def _count(self, row: Row, timestamp_ms: int) -> None:
         if self.oldest_accepted_ms is None or timestamp_ms < self.oldest_accepted_ms:
             self.oldest_accepted_ms = timestamp_ms
-        amount = _amount(row.amount)
+        amount = exact_amount(row.amount)
         if amount is None:
             self.without_number += 1
             return
@@ -152,7 +155,7 @@ class Tally:
         }
 
 
-def _amount(literal: bytes) -> Decimal | None:
+def exact_amount(literal: bytes) -> Decimal | None:
     """The amount's exact value, or None where a service should not have accepted it."""
     if len(literal) > _LITERAL_BYTES_MAX:
         return None
@@ -195,7 +198,7 @@ def compare(before: Statistics, tally: Tally, after: Statistics) -> Verdict:
     if obstacle:
         return Verdict(Outcome.NOT_COMPARED, (obstacle,))
     expected = tally.currencies()
-    differences = _differences("overall", tally.overall.figures(), after)
+    differences = differences_between("overall", tally.overall.figures(), after)
     if tally.without_number:
         differences.append(f"accepted with an amount that is no number: {tally.without_number}")
     note = f"count, sum, min and max, overall and in {', '.join(sorted(expected)) or 'no currency'}"
@@ -204,11 +207,11 @@ def compare(before: Statistics, tally: Tally, after: Statistics) -> Verdict:
     else:
         nothing = Running().figures()
         for currency in sorted(expected.keys() | after.by_currency.keys()):
-            differences += _differences(
+            differences += differences_between(
                 currency, expected.get(currency, nothing), after.by_currency.get(currency, nothing)
             )
     if differences:
-        return Verdict(Outcome.DISAGREE, tuple(differences[:_DIFFERENCES_SHOWN_MAX]))
+        return Verdict(Outcome.DISAGREE, tuple(differences[:DIFFERENCES_SHOWN_MAX]))
     return Verdict(Outcome.AGREE, (note,))
 
 
@@ -227,9 +230,12 @@ def _obstacle(before: Statistics, tally: Tally, after: Statistics) -> str:
     return ""
 
 
-def _differences(where: str, expected: Figures, answered: Figures) -> list[str]:
+def differences_between(
+    where: str, expected: Figures, answered: Figures, witness: str = "statistics say"
+) -> list[str]:
+    """In which figures what was answered is not what was accepted, in words."""
     return [
-        f"{where} {name}: accepted {_plain(wanted)}, statistics say {_plain(found)}"
+        f"{where} {name}: accepted {_plain(wanted)}, {witness} {_plain(found)}"
         for name in Figures.__struct_fields__
         if (wanted := getattr(expected, name)) != (found := getattr(answered, name))
     ]

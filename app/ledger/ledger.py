@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
+from time import monotonic
 from typing import Final, NamedTuple
 
 import structlog
@@ -26,6 +27,12 @@ from app.store.base import Store, StoreFailed, StoreRefused
 _PURGE_ROWS_MAX: Final = 2000
 _EXPIRE_RECORDS_MAX: Final = 2000
 _EXPIRY_INTERVAL_MS: Final = 60_000
+# Rows past their retention go while others come: each step is short, and followed by a rest in
+# proportion to what it took, the wait for its turn included. So the store's time is the posts', mostly,
+# and all the more so the busier it is.
+_TRIM_ROWS_MAX: Final = 500
+_TRIM_RESTS: Final = 4
+_TRIM_REST_SECONDS_MAX: Final = 1.0
 # What a key stands for is remembered for a day, and an hour more, should a clock be set.
 RECORD_AGE_MS_MAX: Final = 25 * 3_600_000
 # A store that refuses is asked again this often: without traffic, too, it is to be found well again.
@@ -73,7 +80,8 @@ class Reading(NamedTuple):
 class Ledger:
     """Joins store, commit and window. `now_ms` is the clock: milliseconds, rounded up.
 
-    `keeps_late`: what is older than the window is stored all the same.
+    `keeps_late`: what is older than the window is stored all the same. `retention_ms`: rows are deleted
+    when they were kept so long ago, but never those that the window may still need; 0 keeps them.
     """
 
     def __init__(
@@ -85,8 +93,12 @@ class Ledger:
         on_failure: Callable[[str], None],
         *,
         keeps_late: bool = False,
+        retention_ms: int = 0,
     ) -> None:
         self.shape = shape
+        # No row lies further ahead of when it was kept than the shape allows for.
+        needed_ms = shape.window_ms + shape.rewind_ms_max + shape.ahead_ms
+        self._retention_ms = max(retention_ms, needed_ms) if retention_ms else 0
         self._late = Verdict.KEPT if keeps_late else Verdict.LATE
         self._store = store
         self._identifiers = identifiers
@@ -99,6 +111,7 @@ class Ledger:
         self._latest_ms = 0
         self._blocked: Unready | None = Unready.STARTING
         self._expiry_due_ms = 0
+        self._trim_due_ms = 0
         self._waiting_clear: asyncio.Future[None] | None = None
         self._has_cleared_rows = True
         self._commit: GroupCommit
@@ -286,11 +299,21 @@ class Ledger:
         if not await self._store.expire(now_ms - RECORD_AGE_MS_MAX, _EXPIRE_RECORDS_MAX):
             self._expiry_due_ms = now_ms + _EXPIRY_INTERVAL_MS
 
+    @property
+    def _has_old_rows(self) -> bool:
+        return bool(self._retention_ms) and self._now_ms() >= self._trim_due_ms
+
+    async def _trim(self) -> None:
+        now_ms = self._now_ms()
+        if not await self._store.trim(now_ms - self._retention_ms, _TRIM_ROWS_MAX):
+            self._trim_due_ms = now_ms + _EXPIRY_INTERVAL_MS
+
     async def _maintain(self) -> None:
         """What must happen between transactions, one thing after another, for as long as it takes."""
         while True:
             self._maintenance_due.clear()
             has_more = False
+            rest_seconds = _MAINTENANCE_SECONDS
             try:
                 if self._blocked is Unready.CLOCK_STEPPED:
                     await self._commit.run(self._refill)
@@ -302,13 +325,19 @@ class Ledger:
                     if self._has_expired_records:
                         await self._commit.run(self._expire)
                     has_more = self._has_cleared_rows or self._has_expired_records
+                    if self._has_old_rows and not has_more:
+                        started = monotonic()
+                        await self._commit.run(self._trim)
+                        if self._has_old_rows:
+                            taken_seconds = monotonic() - started
+                            rest_seconds = min(_TRIM_RESTS * taken_seconds, _TRIM_REST_SECONDS_MAX)
             except StoreRefused:
                 pass
             except StoreFailed:
                 return
             if not has_more:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_MAINTENANCE_SECONDS):
+                    async with asyncio.timeout(rest_seconds):
                         await self._maintenance_due.wait()
 
 

@@ -201,6 +201,13 @@ class SQLiteStore:
         """Ask the index."""
         return await self._feed.page(question, portion)
 
+    async def vacuum(self) -> None:
+        """Give the space of deleted rows back to the file system, by copying what is left."""
+        await self._worker.run(
+            lambda: self._guard(lambda: self._connection.execute("VACUUM").fetchall())
+        )
+        await self._feed.remake()
+
     async def probe(self) -> None:
         """Count the probes in the ledger's one row."""
         await self._write(_PROBE)

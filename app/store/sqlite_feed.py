@@ -86,6 +86,12 @@ class Feed:
         """The rows that were asked for."""
         return await self._answer(lambda index: index.page(question, portion))
 
+    async def remake(self) -> None:
+        """Begin with an empty file again: of an index, deletions leave the space they took."""
+        self._made_at = -_REMAKE_SECONDS
+        await self._worker.run(self._abandon)
+        await self._run(lambda index: index.step(self._tip))
+
     async def close(self) -> None:
         """Stop following, and close the index as it is: the next start goes on from there."""
         if self._following is not None:
