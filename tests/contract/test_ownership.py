@@ -113,6 +113,20 @@ def test_another_users_row_is_as_if_it_were_not_there(service: ServiceThread) ->
         assert send(service, "bob", "HEAD", f"{path}/{hers}").status_code == 404
 
 
+def test_every_door_of_the_feed_asks_for_a_token_and_its_scope(service: ServiceThread) -> None:
+    hers = find(service, "alice")["items"][0]["id"]
+    doors = [("GET", target) for path in PATHS for target in (path, f"{path}/{hers}", f"{path}/x")]
+    doors += [("HEAD", target) for _, target in doors]
+    for method, target in doors:
+        assert service.client.request(method, target).status_code == 401
+        for scope in ("", "transactions:write stats:read transactions:delete"):
+            assert send(service, "alice", method, target, scope).status_code == 403
+    assert service.client.post(PATH, json={"amount": 1}).status_code == 401
+    assert (
+        send(service, "alice", "POST", PATH, "transactions:read", json={"amount": 1}).status_code == 403
+    )
+
+
 def test_a_cursor_is_no_permission(service: ServiceThread) -> None:
     for path in PATHS:
         for first in ({}, {"user_id": "alice"}):

@@ -104,8 +104,11 @@ def test_few_questions_are_looked_up_at_a_time_and_not_too_many_wait() -> None:
         history = History(store)
         waiting = [asyncio.create_task(history.find(ANYONE, Question(), FIRST)) for _ in range(256)]
         await asyncio.sleep(0)
+        one_more = asyncio.create_task(history.find(ANYONE, Question(), FIRST))
+        await asyncio.sleep(0)
+        assert one_more.done()
         with pytest.raises(Unreadable) as refused:
-            await history.find(ANYONE, Question(), FIRST)
+            one_more.result()
         assert refused.value.verdict is Verdict.UNREADY
         # A single row does not wait for them.
         assert await history.get(ANYONE, 1) == ROWS[0]
