@@ -53,18 +53,20 @@ def in_order(count: int) -> list[str]:
     return [str(n) for rest in range(3) for n in reversed(range(count)) if n % 3 == rest]
 
 
-@pytest.mark.parametrize("limit", [1, 7, 23, 24, 25, 100])
-def test_pages_by_cursor_are_the_whole_in_order(service: ServiceThread, limit: int) -> None:
-    post_entries(service, numbered(24))
-    items = walk(service, {"limit": limit})
-    assert [item["metadata"]["name"] for item in items] == in_order(24)
+def test_pages_by_cursor_are_the_whole_in_order(service: ServiceThread) -> None:
+    list(post_one_by_one(service, numbered(24)))
+    for limit in (1, 7, 23, 24, 25, 100):
+        items = walk(service, {"limit": limit})
+        assert [item["metadata"]["name"] for item in items] == in_order(24), limit
 
 
-@pytest.mark.parametrize("size", [1, 7, 24, 25])
-def test_pages_by_number_are_the_whole_in_order_and_say_how_many(
-    service: ServiceThread, size: int
-) -> None:
-    post_entries(service, numbered(24))
+def test_pages_by_number_are_the_whole_in_order_and_say_how_many(service: ServiceThread) -> None:
+    list(post_one_by_one(service, numbered(24)))
+    for size in (1, 7, 24, 25):
+        check_pages(service, size)
+
+
+def check_pages(service: ServiceThread, size: int) -> None:
     pages = -(-24 // size)
     found: list[str] = []
     for number in range(1, pages + 1):
@@ -76,7 +78,7 @@ def test_pages_by_number_are_the_whole_in_order_and_say_how_many(
         )
         found += names(page)
         assert (page["next_cursor"] is None) is (number == pages)
-        if number < pages:
+        if number in (1, pages - 1) and number < pages:
             # And on from here by cursor, which carries no page.
             rest = walk(service, {"cursor": page["next_cursor"]}, PATH)
             assert found + [item["metadata"]["name"] for item in rest] == in_order(24)
@@ -88,7 +90,7 @@ def test_pages_by_number_are_the_whole_in_order_and_say_how_many(
 def test_what_is_not_said_of_a_page_has_its_default(service: ServiceThread) -> None:
     empty = find(service, {"page": 1})
     assert (empty["total"], empty["total_pages"], empty["page_size"]) == (0, 0, 20)
-    post_entries(service, numbered(21))
+    list(post_one_by_one(service, numbered(21)))
     assert list(find(service)) == ["items", "next_cursor"]
     assert len(find(service)["items"]) == len(find(service, {"page": 1})["items"]) == 20
     by_size = find(service, {"page_size": 5})
@@ -96,7 +98,7 @@ def test_what_is_not_said_of_a_page_has_its_default(service: ServiceThread) -> N
 
 
 def test_a_limit_may_change_on_the_way(service: ServiceThread) -> None:
-    post_entries(service, numbered(30))
+    list(post_one_by_one(service, numbered(30)))
     first = find(service, {"limit": 3})
     second = find(service, {"cursor": first["next_cursor"], "limit": 10})
     third = find(service, {"cursor": second["next_cursor"]})
@@ -187,7 +189,7 @@ def test_a_cursor_of_another_service_is_refused(service: ServiceThread) -> None:
 def test_a_cursor_is_good_after_a_restart(tmp_path: Path) -> None:
     settings = Settings(database_url=database_url("sqlite", tmp_path))
     with serve(settings, Clock(NOW_MS)) as service:
-        post_entries(service, numbered(9))
+        list(post_one_by_one(service, numbered(9)))
         page = find(service, {"limit": 4})
     with serve(settings, Clock(NOW_MS)) as service:
         rest = walk(service, {"cursor": page["next_cursor"], "limit": 2})
