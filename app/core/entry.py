@@ -73,9 +73,9 @@ class EntryDecoder:
         user_id = read_field("user_id", fields.user_id, user_id_or_default, errors)
         amount_units = read_field("amount", fields.amount, rules.read_amount, errors)
         currency = read_field("currency", fields.currency, rules.read_currency, errors)
-        kind = read_field("transaction_type", fields.transaction_type, _choice(TransactionType), errors)
-        product = read_field("product", fields.product, _choice(Product), errors)
-        status = read_field("status", fields.status, _choice(Status), errors)
+        kind = read_field("transaction_type", fields.transaction_type, _transaction_type, errors)
+        product = read_field("product", fields.product, _product, errors)
+        status = read_field("status", fields.status, _status, errors)
         metadata = read_field(
             "metadata", fields.metadata, lambda literal: read_metadata(bytes(literal), kind), errors
         )
@@ -97,11 +97,17 @@ class EntryDecoder:
 
 def _choice(kind: type[Choice]) -> Callable[[Raw], Choice | None]:
     """Reads one of some words, None of null."""
+    decoder: msgspec.json.Decoder[Choice | None] = msgspec.json.Decoder(kind | None)
 
     def read(literal: Raw) -> Choice | None:
         try:
-            return msgspec.json.decode(literal, type=kind | None)
+            return decoder.decode(literal)
         except msgspec.DecodeError:
             raise ValueError(f"must be one of: {', '.join(each.value for each in kind)}") from None
 
     return read
+
+
+_transaction_type: Final = _choice(TransactionType)
+_product: Final = _choice(Product)
+_status: Final = _choice(Status)

@@ -127,7 +127,7 @@ def read_metadata(literal: bytes, transaction_type: TransactionType | None) -> b
     errors = [
         FieldError(f"/metadata/{name}", f"must be {form.told}")
         for name, form in _FORMS[transaction_type].items()
-        if not form.takes(value.get(name))
+        if name in value and not form.takes(value[name])
     ]
     if errors:
         raise Invalid(*errors)
