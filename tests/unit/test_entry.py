@@ -90,7 +90,7 @@ Fields = st.fixed_dictionaries(
 
 
 @given(Fields)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_what_it_shares_with_a_transaction_is_read_as_a_transactions(fields: dict[str, object]) -> None:
     body = json.dumps(fields).encode()
     try:

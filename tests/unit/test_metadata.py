@@ -145,7 +145,7 @@ Values = st.recursive(
 
 
 @given(value=st.dictionaries(st.text("xyz", max_size=3), Values, max_size=4), data=st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_what_is_kept_is_what_was_said_in_one_spelling(
     value: dict[str, Any], data: st.DataObject
 ) -> None:

@@ -19,7 +19,7 @@ Plain = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
 # Where letters meet marks, signs and each other's look-alikes.
 Odd = st.text(st.sampled_from("aAáĄıİiIßſﬁﷺ日本カが٣²½Ⅷ_-*%'\"\u0301\u200d\u00ad😀👩 \t\n"), max_size=20)
 
-any_text = settings(deadline=None, max_examples=150)
+any_text = settings(deadline=None, max_examples=80)
 
 
 @pytest.mark.parametrize(
