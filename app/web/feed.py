@@ -66,7 +66,7 @@ class _ToldPage(msgspec.Struct, kw_only=True):
     items: list[_Told]
     total: int | UnsetType = UNSET
     page: int | UnsetType = UNSET
-    page_size: int | UnsetType = UNSET
+    page_size: int
     total_pages: int | UnsetType = UNSET
     next_cursor: str | None
 
@@ -176,8 +176,11 @@ def _tell(row: Row) -> _Told:
 
 
 def _tell_page(page: Page, asked: Asked, cursor: str | None) -> _ToldPage:
-    told = _ToldPage(items=[_tell(row) for row in page.rows], next_cursor=cursor)
+    told = _ToldPage(items=[_tell(row) for row in page.rows], page_size=asked.limit, next_cursor=cursor)
     if asked.page is not None and page.total is not None:
-        told.total, told.page, told.page_size = page.total, asked.page, asked.limit
+        told.page, told.total = asked.page, page.total
         told.total_pages = -(-page.total // asked.limit)
+    elif asked.before is None:
+        # Cursors do not count pages, but the first is known.
+        told.page = 1
     return told

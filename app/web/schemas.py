@@ -171,12 +171,12 @@ class FeedPage(msgspec.Struct):
     """Transactions, newest first by `timestamp`, then by `id`."""
 
     items: list[FeedTransaction]
+    page_size: Annotated[int, Meta(ge=1, le=100)]
     next_cursor: Annotated[
         str | None, Meta(description="What leads on to the next items; null where there are none.")
     ]
     total: Annotated[Count, Meta(description="With `page`: how many there are.")] | UnsetType = UNSET
-    page: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
-    page_size: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
+    page: Annotated[int, Meta(ge=1, description="Behind a cursor it is not known.")] | UnsetType = UNSET
     total_pages: Count | UnsetType = UNSET
 
 

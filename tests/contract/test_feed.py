@@ -59,7 +59,7 @@ def test_an_entry_is_answered_whole_and_found_as_it_was_answered(service: Servic
         for spelled in (identifier, identifier.upper()):
             assert service.client.get(f"{path}/{spelled}").content == answer.content
         assert service.client.get(f"{path}?user_id=7").text == (
-            f'{{"items":[{answer.text}],"next_cursor":null}}'
+            f'{{"items":[{answer.text}],"page":1,"page_size":20,"next_cursor":null}}'
         )
 
 

@@ -91,8 +91,13 @@ def test_what_is_not_said_of_a_page_has_its_default(service: ServiceThread) -> N
     empty = find(service, {"page": 1})
     assert (empty["total"], empty["total_pages"], empty["page_size"]) == (0, 0, 20)
     list(post_one_by_one(service, numbered(21)))
-    assert list(find(service)) == ["items", "next_cursor"]
     assert len(find(service)["items"]) == len(find(service, {"page": 1})["items"]) == 20
+    first = find(service, {"limit": 7})
+    assert list(first) == ["items", "page", "page_size", "next_cursor"]
+    assert (first["page"], first["page_size"]) == (1, 7)
+    second = find(service, {"limit": 8, "cursor": first["next_cursor"]})
+    assert list(second) == ["items", "page_size", "next_cursor"]
+    assert second["page_size"] == 8
     by_size = find(service, {"page_size": 5})
     assert (by_size["page"], by_size["page_size"], by_size["total_pages"]) == (1, 5, 5)
 
