@@ -70,7 +70,10 @@ def open_rows(path: Path) -> BinaryIO:
     try:
         file = path.open("rb")
         if file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
-            return cast(BinaryIO, gzip.GzipFile(fileobj=file))
+            unpacked = gzip.GzipFile(fileobj=file)
+            # To be closed with it, as one that it had opened itself.
+            unpacked.myfileobj = file  # type: ignore[assignment]
+            return cast(BinaryIO, unpacked)
     except OSError as problem:
         raise UnreadableError(f"{path}: {(problem.strerror or str(problem)).lower()}") from None
     return file

@@ -97,6 +97,7 @@ def _crypto(random: Random, _user: int) -> Metadata:
     return {
         "direction": random.choice(("buy", "sell")),
         "network": random.choice(_NETWORKS),
+        "wallet_address": f"0x{random.getrandbits(160):040x}",
     }
 
 
@@ -108,6 +109,7 @@ def _withdrawal(random: Random, user: int) -> Metadata:
     return {
         "location": random.choice(_LOCATIONS),
         "card_last_four": _card_last_four(user),
+        "destination": "cash",
         "direction": "out",
     }
 
@@ -115,11 +117,11 @@ def _withdrawal(random: Random, user: int) -> Metadata:
 def _bill_payment(random: Random, _user: int) -> Metadata:
     name, category = random.choice(_BILLERS)
     reference = f"{random.randrange(10**10):010d}"
-    return {"merchant_name": name, "merchant_category": category, "reference": reference}
+    return {"biller_name": name, "merchant_category": category, "reference": reference}
 
 
 def _earnings(random: Random, _user: int) -> Metadata:
-    return {"peer_name": random.choice(_EMPLOYERS), "direction": "in", "period": random.randint(1, 12)}
+    return {"source": random.choice(_EMPLOYERS), "direction": "in", "month": random.randint(1, 12)}
 
 
 KINDS: Final[Mapping[TransactionType, _Kind]] = {

@@ -31,7 +31,7 @@ _EXPIRY_INTERVAL_MS: Final = 60_000
 # proportion to what it took, the wait for its turn included. So the store's time is the posts', mostly,
 # and all the more so the busier it is.
 _TRIM_ROWS_MAX: Final = 500
-_TRIM_RESTS: Final = 4
+_TRIM_RESTS: Final = 8
 _TRIM_REST_SECONDS_MAX: Final = 1.0
 # What a key stands for is remembered for a day, and an hour more, should a clock be set.
 RECORD_AGE_MS_MAX: Final = 25 * 3_600_000

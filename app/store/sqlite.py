@@ -40,6 +40,8 @@ _SQLITE_VERSION_MIN: Final = (3, 51, 3)
 
 # The WAL is copied back once it holds 16 MiB: seldom enough not to be felt, soon enough to start fast.
 _WAL_PAGES_MAX: Final = 4096
+# What deletes rows writes many different pages: copied back in parts, they are not felt either.
+_WAL_PAGES_MAX_OF_DELETIONS: Final = 512
 _CACHE_KIB: Final = 32_768
 
 _PRAGMAS: Final = f"""
@@ -266,16 +268,16 @@ class SQLiteStore:
 
         def transaction() -> int:
             changes = self._guard(write)
-            self._commit()
+            self._commit(is_deletion=True)
             return changes
 
         return await self._worker.run(transaction)
 
-    def _commit(self) -> None:
+    def _commit(self, *, is_deletion: bool = False) -> None:
         self._guard(lambda: self._connection.execute("COMMIT"))
         # Rows are durable from here on. SQLite ignores errors of the checkpoints it makes by itself,
         # and one of them may be a failed sync: so the store makes them, and looks.
-        if self._wal_pages >= _WAL_PAGES_MAX:
+        if self._wal_pages >= (_WAL_PAGES_MAX_OF_DELETIONS if is_deletion else _WAL_PAGES_MAX):
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _checkpoint(self, mode: int) -> None:

@@ -61,6 +61,7 @@ class Feed:
         self._due = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._made_at = -_REMAKE_SECONDS
+        self._is_closing = False
 
     async def open(self, tip: Tip) -> None:
         """Open or make the index, and begin to follow. Raises StoreUnusable."""
@@ -96,6 +97,7 @@ class Feed:
         """Stop following, and close the index as it is: the next start goes on from there."""
         if self._following is not None:
             self._following.cancel()
+        self._is_closing = True
         if self._index is not None:
             self._index.interrupt()
         await self._worker.run(self._abandon)
@@ -135,6 +137,9 @@ class Feed:
             except apsw.InterruptError as error:
                 raise StoreRefused("the question takes too long") from error
             except (apsw.Error, OSError) as error:
+                if self._is_closing:
+                    # A step that is broken off has been rolled back, which its end then cannot do.
+                    raise StoreRefused("the feed is closing") from error
                 log.exception("feed_index_failed")
                 self._abandon()
                 raise StoreRefused("the feed's index is made anew") from error

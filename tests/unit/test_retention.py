@@ -192,9 +192,9 @@ def test_steps_are_short_and_posts_have_the_store_to_themselves_between_them(
             for step in (1, 2, 3):
                 await turns()
                 assert len(store.trims) == step
-                # A step of a tenth of a second is followed by a rest of four tenths, full of commits.
+                # A step of a tenth of a second is followed by a rest of eight tenths, full of commits.
                 await keep(kept_a_day, clock.now_ms, 30)
-                loop.now += 0.39
+                loop.now += 0.79
                 await turns()
                 assert len(store.trims) == step
                 loop.now += 0.02
