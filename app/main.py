@@ -11,6 +11,7 @@ from app.core.identifier import IdentifierSource
 from app.core.transaction import TransactionDecoder
 from app.core.window import Shape
 from app.ledger.ledger import Ledger
+from app.ledger.users import Users
 from app.settings import Authentication, Late, Settings, Switch
 from app.store.base import MemoryStore, Store
 from app.store.sqlite import SQLiteStore
@@ -45,12 +46,14 @@ def build_service(
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Service:
     """Build every part. `on_failure` is called with the reason when the store breaks."""
+    shape = Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms)
     ledger = Ledger(
         _build_store(settings),
-        Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms),
+        shape,
         IdentifierSource(secrets.randbits(48)),
         now_ms,
         on_failure,
+        users=Users(shape, settings.user_rows_max),
         keeps_late=settings.late is Late.KEEP,
     )
     decoder = TransactionDecoder(

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 
 from app.core.idempotency import Record
 from app.core.summary import Summary
-from app.core.transaction import Row
+from app.core.transaction import Row, Transaction
 
 MEMORY_ROWS_MAX: Final = 100_000
 MEMORY_RECORDS_MAX: Final = 100_000
@@ -22,6 +22,20 @@ class Tally(NamedTuple):
     currency: str
     slot_ms: int
     summary: Summary
+
+
+class Place(NamedTuple):
+    """The part of a walk that is still to go, by order of arrival."""
+
+    after: int
+    until: int
+
+
+class Recent(NamedTuple):
+    """What one step of a walk has found, and where the next one goes on; None where it has ended."""
+
+    transactions: Sequence[Transaction]
+    rest: Place | None
 
 
 class StoreRefused(Exception):
@@ -69,6 +83,15 @@ class Store(Protocol):
     async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
         """Sum up the rows from `from_ms` to `to_ms`, both included, in slots of `resolution_ms`."""
 
+    async def recent(
+        self, from_ms: int, to_ms: int, rows_max: int, place: Place | None = None
+    ) -> Recent:
+        """Transactions of users from `from_ms` to `to_ms`, both included, oldest arrivals first.
+
+        One step of a walk, that looks at no more rows than that. Without a place it begins one, through
+        the rows there are now; no clearing comes between its steps.
+        """
+
     async def close(self) -> None:
         """Leave everything in order; the last call."""
 
@@ -81,6 +104,8 @@ class MemoryStore:
         self._records: dict[bytes, Record] = {}
         self._records_max = records_max
         self._record_bytes = 0
+        self._walk: list[Row] = []
+        """Rows on their way to be read, which must not make way meanwhile."""
 
     async def open(self) -> None:
         """Nothing to make ready."""
@@ -107,6 +132,7 @@ class MemoryStore:
     async def clear(self) -> None:
         """Forget every row."""
         self._rows.clear()
+        self._walk = []
 
     async def purge(self, rows_max: int) -> bool:
         """Nothing is left to give back."""
@@ -126,6 +152,24 @@ class MemoryStore:
                 one = Summary.of(transaction.amount_units)
                 summaries[key] = summaries[key].merge(one) if key in summaries else one
         return [Tally(*key, summary) for key, summary in summaries.items()]
+
+    async def recent(
+        self, from_ms: int, to_ms: int, rows_max: int, place: Place | None = None
+    ) -> Recent:
+        """Look at the next rows, of those that there were when the walk began."""
+        if place is None:
+            self._walk = list(self._rows)
+            place = Place(0, len(self._walk))
+        after, until = place
+        end = min(after + rows_max, until)
+        facts = [row.transaction for row in self._walk[after:end]]
+        transactions = [
+            fact for fact in facts if fact.user_id is not None and from_ms <= fact.timestamp_ms <= to_ms
+        ]
+        if end < until:
+            return Recent(transactions, Place(end, until))
+        self._walk = []
+        return Recent(transactions, None)
 
     async def close(self) -> None:
         """The rows go with the process."""

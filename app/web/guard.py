@@ -1,9 +1,14 @@
 """Who is calling, and may they? Each lane asks the guard before it lets a request do anything."""
 
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Final, Protocol
 
 import msgspec
+
+from app.web.answers import Code, problem
+
+REALM: Final = 'Bearer realm="millrace"'
 
 
 class Permission(StrEnum):
@@ -16,11 +21,32 @@ class Permission(StrEnum):
     STATS = "stats:read"
 
 
+FORBIDDEN: Final = {
+    permission: problem(
+        HTTPStatus.FORBIDDEN,
+        Code.FORBIDDEN,
+        f"The token lacks the scope {permission.value}",
+        headers=(
+            (
+                b"www-authenticate",
+                f'{REALM}, error="insufficient_scope", scope="{permission.value}"'.encode(),
+            ),
+        ),
+    )
+    for permission in Permission
+}
+"""What callers are answered who lack a permission."""
+
+
 class Caller(msgspec.Struct, frozen=True, gc=False):
     """Who sent a request. Without tokens there is one caller, who has no subject and may do anything."""
 
     subject: str | None
     permissions: frozenset[Permission]
+
+    def may_see(self, user_id: str) -> bool:
+        """Whether they may learn what is this user's."""
+        return user_id == self.subject or Permission.READ_ALL in self.permissions
 
 
 ANYONE: Final = Caller(None, frozenset(Permission))
