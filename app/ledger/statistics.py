@@ -4,12 +4,12 @@ A transaction is written once, into its currency's window; the answer lists ever
 the overall figures are merged from what was read for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from app.core.summary import Figures
 from app.core.transaction import Row
 from app.core.window import Shape, Window
-from app.ledger.users import Users, entry
+from app.ledger.users import Users, pack_entry
 from app.store.base import Tally
 
 
@@ -26,16 +26,18 @@ class Statistics:
         # Rows that come together mostly happened together: merged by millisecond they touch the
         # window once. What is usual for a user is done here too, as a call for each row would cost
         # more than all of it.
-        merged: dict[str, tuple[dict[int, list[int]], Mapping[str, bytearray]]] = {}
-        users, appended, pack = self._users, 0, entry
-        has_users, bytes_max, oldest_ms = users.rows_max > 0, users.series_bytes_max, users.oldest_ms
+        merged: dict[str, tuple[dict[int, list[int]], int]] = {}
+        users, appended, pack = self._users, 0, pack_entry
+        all_entries, all_ids, mask = users.entries, users.ids, users.mask
+        has_users, has_room = users.rows_max > 0, users.rows + len(rows) <= users.rows_max
+        oldest_ms, rest_mask = users.oldest_ms, users.bucket_rows_max - 1
         for row in rows:
             fact = row.transaction
             timestamp_ms, amount_units = fact.timestamp_ms, fact.amount_units
             found = merged.get(fact.currency)
             if found is None:
-                found = merged[fact.currency] = {}, users.series(fact.currency, len(rows))
-            parts, all_series = found
+                found = merged[fact.currency] = {}, users.number(fact.currency)
+            parts, number = found
             part = parts.get(timestamp_ms)
             if part is None:
                 parts[timestamp_ms] = [timestamp_ms, 1, amount_units, amount_units, amount_units]
@@ -49,14 +51,16 @@ class Statistics:
             if has_users:
                 user_id = fact.user_id
                 if user_id is not None:
-                    series = all_series.get(user_id)
-                    if series is None or timestamp_ms < oldest_ms:
+                    if not has_room or timestamp_ms < oldest_ms:
                         users.take(fact)
                         continue
-                    series += pack(timestamp_ms, amount_units)
+                    place = hash(user_id) & mask
+                    entries, ids = all_entries[place], all_ids[place]
+                    entries += pack(timestamp_ms, amount_units, number)
+                    ids.append(user_id)
                     appended += 1
-                    if len(series) >= bytes_max:
-                        users.settle(fact.currency, user_id)
+                    if not len(ids) & rest_mask:
+                        users.settle(place)
         users.rows += appended
         for currency, (parts, _) in merged.items():
             self._window(currency).add(parts.values())

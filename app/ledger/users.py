@@ -1,38 +1,48 @@
 """Exact figures of single users, in memory proportional to what lies in the window.
 
-Of each currency every user has a series: times and amounts by turns, sixteen bytes a transaction, in
-the order they came. To record one is to append it; a read goes through all of them. A
-sweep that visits everyone eight times a window drops what has left it. A user of many transactions has
-a Window besides, which takes the same memory and time however many there are; what is appended to the
-series from then on is added to it in one go, when a good many have gathered or a read wants them.
+Users share buckets, by the hash of their id, of which there are so many that each holds a thousand
+transactions or so at the bound: an entry of 18 bytes and the id itself, in the order they came. To record
+one is to append it, whoever it is of and however many users there are, and nothing is held for a user who
+has none. A read goes through one bucket. A sweep that visits every bucket eight times a window drops what
+has left it. Who would make a bucket long, a user with many transactions of a currency, is given a Window,
+which takes the same memory and time however many there are.
 
 What does not fit under the bound is not recorded, and no figure is given that would lack it: that is the
 whole law of `since`. Its old edge is that of the window of all users (`resolution_ms`), whether or not a
 user has a Window, so that the figures of users add up to those of all.
 """
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import compress
 from math import ceil
 from struct import Struct
 from typing import Final
 
-from app.core.summary import EMPTY, Figures, Summary
+from app.core.summary import Figures, Summary
 from app.core.transaction import Transaction
 from app.core.window import Shape, Window
 
-# A fifth of a millisecond for a read; with a Window, to add as many to it takes some 5 ms.
-SERIES_ROWS_MAX: Final = 4096
-# A Window takes up to 3 MB. It counts for as many transactions as four such series, so that the bound on
-# transactions bounds the number of Windows too; with no room for one a series may grow to that length.
-_WINDOW_SERIES: Final = 4
+# In a bucket of this length, and of each multiple of it, is looked for users who are to have a Window.
+BUCKET_ROWS_MAX: Final = 4096
+# Who has this part of such a bucket in one currency is one of them.
+_PART: Final = 8
+# A Window takes up to 3 MB. It counts for as many transactions as four such buckets, so that the bound
+# on transactions bounds the number of Windows too.
+_WINDOW_BUCKETS: Final = 4
+# A read of a user with a Window first adds to it what a bucket longer than this has of theirs.
+_WAITING_ROWS_MAX: Final = 256
 
-_ENTRY: Final = Struct("qq")
+# More buckets would make reads faster, and posts slower: what is appended to should stay in the cache.
+_BUCKET_ROWS: Final = 1024
+_BUCKETS_MIN: Final = 64
+_BUCKETS_MAX: Final = 65_536
+
+_ENTRY: Final = Struct("<qqH")
 _ENTRY_BYTES: Final = _ENTRY.size
 _entries: Final = _ENTRY.iter_unpack
-entry: Final = _ENTRY.pack
-"""A transaction as it stands in a series: milliseconds and units. What a bytearray takes in one step
-takes an array two, each of which costs as much."""
+pack_entry: Final = _ENTRY.pack
+"""A transaction as it stands in a bucket: milliseconds, units, and the number of its currency."""
 
 
 class Missing(Exception):
@@ -43,43 +53,44 @@ class Missing(Exception):
         self.for_ms = for_ms
 
 
-class _Currency:
-    """The users of one currency. Each has a series, and is once in the queue; some have a Window."""
-
-    __slots__ = ("queue", "series", "windows")
-
-    def __init__(self) -> None:
-        self.series: dict[str, bytearray] = {}
-        self.windows: dict[str, Window] = {}
-        self.queue: deque[str] = deque()
-        """In which order they are visited."""
-
-
 class Users:
-    """What users have in the window; at most `rows_max` transactions, or none at all where that is 0."""
+    """What users have in the window; at most `rows_max` transactions, or none at all where that is 0.
 
-    def __init__(self, shape: Shape, rows_max: int, *, series_rows_max: int = SERIES_ROWS_MAX) -> None:
+    Whoever appends to buckets themselves, for speed, adds to `rows` and calls `settle` for a bucket
+    whose length has come to a multiple of `bucket_rows_max`, which is a power of two.
+    """
+
+    def __init__(self, shape: Shape, rows_max: int, *, bucket_rows_max: int = BUCKET_ROWS_MAX) -> None:
         self.rows_max = rows_max
         self.rows = 0
         """How many are recorded; a Window counts for a fixed number."""
-        self.series_bytes_max = series_rows_max * _ENTRY_BYTES
-        """A series that has come to this length is for `settle`."""
         self.oldest_ms = 0
-        """What is older belongs to no series."""
+        """What is older is not recorded."""
         self.is_loading = False
+        self.bucket_rows_max = bucket_rows_max
+        wanted = min(max(rows_max // _BUCKET_ROWS, _BUCKETS_MIN), _BUCKETS_MAX)
+        self.mask = (1 << (wanted - 1).bit_length()) - 1
+        """The low bits of a hash that tell a bucket's place."""
+        self.entries: list[bytearray]
+        self.ids: list[list[str]]
         self._shape = shape
-        self._window_rows = _WINDOW_SERIES * series_rows_max
-        self._currencies: dict[str, _Currency] = {}
-        self._cleared: list[_Currency] = []
+        self._window_rows = _WINDOW_BUCKETS * bucket_rows_max
+        self._cleared: list[list[str]] = []
+        self._currencies: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._windows: dict[tuple[str, int], Window] = {}
+        """By user and the number of the currency."""
         self._missing_until_ms = -1
+        self._next = 0
+        self._empty()
 
-    def series(self, currency: str, rows: int) -> Mapping[str, bytearray]:
-        """The series of a currency, where so many more rows are sure to fit under the bound.
-
-        Whoever appends adds to `rows`, and calls `settle` for a series that has become too long.
-        """
-        users = self._currencies.get(currency)
-        return {} if users is None or self.rows + rows > self.rows_max else users.series
+    def number(self, currency: str) -> int:
+        """The number of a currency in entries."""
+        number = self._numbers.get(currency)
+        if number is None:
+            number = self._numbers[currency] = len(self._currencies)
+            self._currencies.append(currency)
+        return number
 
     def record(self, transactions: Iterable[Transaction]) -> None:
         """Record transactions, one by one."""
@@ -87,42 +98,44 @@ class Users:
             self.take(transaction)
 
     def take(self, fact: Transaction) -> None:
-        """Record one transaction, whatever is to be done for it."""
-        user_id, currency, timestamp_ms = fact.user_id, fact.currency, fact.timestamp_ms
+        """Record one transaction, or note that it is missing."""
+        user_id, timestamp_ms = fact.user_id, fact.timestamp_ms
         if user_id is None or timestamp_ms < self.oldest_ms:
             return
-        users = self._currencies.get(currency)
-        is_full = self.rows >= self.rows_max
-        if is_full and (users is None or user_id not in users.windows):
-            self.miss(timestamp_ms)
+        number = self.number(fact.currency)
+        if self.rows >= self.rows_max:
+            window = self._windows.get((user_id, number))
+            if window is None:
+                self.miss(timestamp_ms)
+            else:
+                window.record(timestamp_ms, fact.amount_units)
             return
-        if users is None:
-            users = self._currencies[currency] = _Currency()
+        place = hash(user_id) & self.mask
+        self.entries[place] += pack_entry(timestamp_ms, fact.amount_units, number)
+        ids = self.ids[place]
+        ids.append(user_id)
         self.rows += 1
-        series = users.series.get(user_id)
-        if series is None:
-            users.series[user_id] = bytearray(entry(timestamp_ms, fact.amount_units))
-            users.queue.append(user_id)
-            return
-        series += entry(timestamp_ms, fact.amount_units)
-        if len(series) >= self.series_bytes_max:
-            self.settle(currency, user_id)
+        if len(ids) % self.bucket_rows_max == 0:
+            self.settle(place)
 
-    def settle(self, currency: str, user_id: str) -> None:
-        """Add a series to its Window; one that has become long may have its first."""
-        users = self._currencies[currency]
-        series, window = users.series[user_id], users.windows.get(user_id)
-        rows = len(series) // _ENTRY_BYTES
-        if window is None:
-            self._drop(series)
-            rows = len(series) // _ENTRY_BYTES
-            has_room = self.rows - rows + self._window_rows <= self.rows_max
-            if len(series) < self.series_bytes_max or not (has_room or rows >= self._window_rows):
-                return
-            window = users.windows[user_id] = Window(self._shape)
-            self.rows += self._window_rows
-        parts: dict[int, list[int]] = {}
-        for ms, units in _entries(series):
+    def settle(self, place: int) -> None:
+        """Move what belongs to Windows from a bucket to them; who has much there may have a first."""
+        self._drop(place)
+        ids, entries = self.ids[place], list(_entries(self.entries[place]))
+        counts = Counter(zip(ids, (number for _, _, number in entries), strict=True))
+        moved: dict[tuple[str, int], dict[int, list[int]]] = {}
+        for key, rows in counts.items():
+            if key in self._windows or self._open(key, rows):
+                moved[key] = {}
+        if not moved:
+            return
+        kept_ids, kept_entries = [], bytearray()
+        for user_id, (ms, units, number) in zip(ids, entries, strict=True):
+            parts = moved.get((user_id, number))
+            if parts is None:
+                kept_ids.append(user_id)
+                kept_entries += pack_entry(ms, units, number)
+                continue
             part = parts.get(ms)
             if part is None:
                 parts[ms] = [ms, 1, units, units, units]
@@ -133,9 +146,10 @@ class Users:
                     part[3] = units
                 if units > part[4]:
                     part[4] = units
-        window.add(parts.values())
-        self.rows -= rows
-        series.clear()
+        for key, parts in moved.items():
+            self._windows[key].add(parts.values())
+        self.rows -= len(ids) - len(kept_ids)
+        self.ids[place], self.entries[place] = kept_ids, kept_entries
 
     def miss(self, until_ms: int) -> None:
         """Note that transactions up to this time are not recorded."""
@@ -148,13 +162,28 @@ class Users:
             raise Missing(None)
         if from_ms <= self._missing_until_ms:
             raise Missing(self._missing_until_ms - from_ms + 1)
-        codes = self._currencies if currency is None else (currency,)
-        return Figures.joining((code, self._summary(code, user_id, from_ms)) for code in sorted(codes))
+        found = dict(self._in_windows(user_id, from_ms))
+        place = hash(user_id) & self.mask
+        if found and len(self.ids[place]) > _WAITING_ROWS_MAX:
+            self.settle(place)
+            found = dict(self._in_windows(user_id, from_ms))
+        in_bucket: dict[int, list[int]] = {}
+        is_theirs = map(user_id.__eq__, self.ids[place])
+        for ms, units, number in compress(_entries(self.entries[place]), is_theirs):
+            if ms >= from_ms:
+                in_bucket.setdefault(number, []).append(units)
+        for number, amounts in in_bucket.items():
+            code = self._currencies[number]
+            summary = Summary(len(amounts), sum(amounts), min(amounts), max(amounts))
+            found[code] = found[code].merge(summary) if code in found else summary
+        codes = sorted(found) if currency is None else [currency] if currency in found else []
+        return Figures.joining((code, found[code]) for code in codes)
 
     def clear(self) -> None:
         """Forget everything, at once; a sweep gives back the memory."""
-        self._cleared += self._currencies.values()
-        self._currencies = {}
+        self._cleared += self.ids
+        self._empty()
+        self._windows = {}
         self.rows = 0
         self.is_loading = False
         self._missing_until_ms = -1
@@ -166,65 +195,56 @@ class Users:
         self.oldest_ms = oldest_ms
 
     def visits_due(self, seconds: float, rounds: int) -> int:
-        """How many visits in so many seconds see everyone so many times in a window."""
-        everyone = sum(len(users.queue) for users in (*self._currencies.values(), *self._cleared))
-        return ceil(everyone * min(1000 * seconds * rounds / self._shape.window_ms, 1))
+        """How many visits in so many seconds see every bucket so many times in a window."""
+        buckets = self.mask + 1 + len(self._cleared)
+        return ceil(buckets * min(1000 * seconds * rounds / self._shape.window_ms, 1))
 
     def sweep(self, oldest_ms: int, visits: int) -> None:
-        """Drop what is older, in some `visits` visits to those who were not visited for longest."""
+        """Drop what is older, in the buckets that were not visited for longest."""
         self.oldest_ms = oldest_ms
-        while self._cleared and visits:
-            queue, series = self._cleared[-1].queue, self._cleared[-1].series
-            for _ in range(min(visits, len(queue))):
-                series.pop(queue.pop(), None)
-                visits -= 1
-            if not queue:
-                self._cleared.pop()
-        everyone = sum(len(users.queue) for users in self._currencies.values())
-        share = min(visits / everyone, 1) if everyone else 0
-        for currency, users in list(self._currencies.items()):
-            for _ in range(ceil(len(users.queue) * share)):
-                self._visit(currency, users)
-            if not users.queue:
-                # Its dictionaries would keep the size that they once had.
-                del self._currencies[currency]
+        del self._cleared[-visits:]
+        for _ in range(visits):
+            if self.ids[self._next]:
+                self._drop(self._next)
+            self._next = self._next + 1 & self.mask
+            if self._next == 0:
+                self._drop_windows()
 
-    def _visit(self, currency: str, users: _Currency) -> None:
-        user_id = users.queue.popleft()
-        series, window = users.series[user_id], users.windows.get(user_id)
-        if window is None:
-            self._drop(series)
-            is_idle = not series
-        else:
-            self.settle(currency, user_id)
-            is_idle = not window.since(self.oldest_ms).count
-        if not is_idle:
-            users.queue.append(user_id)
-            return
-        del users.series[user_id]
-        if window is not None:
-            del users.windows[user_id]
-            self.rows -= self._window_rows
+    def _empty(self) -> None:
+        places = range(self.mask + 1)
+        self.entries, self.ids = [bytearray() for _ in places], [[] for _ in places]
 
-    def _drop(self, series: bytearray) -> None:
+    def _drop(self, place: int) -> None:
         """Drop what is old at the front; what is old behind that goes when that goes."""
-        oldest_ms, dropped = self.oldest_ms, 0
-        for ms, _ in _entries(series):
+        dropped, oldest_ms, entries = 0, self.oldest_ms, self.entries[place]
+        for ms, _, _ in _entries(entries):
             if ms >= oldest_ms:
                 break
             dropped += 1
         if dropped:
-            del series[: dropped * _ENTRY_BYTES]
+            # Not in place: what has been read of it is still being looked at.
+            self.entries[place] = entries[dropped * _ENTRY_BYTES :]
+            del self.ids[place][:dropped]
             self.rows -= dropped
 
-    def _summary(self, currency: str, user_id: str, from_ms: int) -> Summary:
-        users = self._currencies.get(currency)
-        series = None if users is None else users.series.get(user_id)
-        if users is None or series is None:
-            return EMPTY
-        window = users.windows.get(user_id)
-        if window is not None:
-            self.settle(currency, user_id)
-            return window.since(from_ms)
-        amounts = [units for ms, units in _entries(series) if ms >= from_ms]
-        return Summary(len(amounts), sum(amounts), min(amounts), max(amounts)) if amounts else EMPTY
+    def _drop_windows(self) -> None:
+        for key, window in list(self._windows.items()):
+            if not window.since(self.oldest_ms).count:
+                del self._windows[key]
+                self.rows -= self._window_rows
+
+    def _open(self, key: tuple[str, int], rows: int) -> bool:
+        """Give a user a Window who has so much in a bucket that it is due, and where there is room."""
+        has_room = self.rows - rows + self._window_rows <= self.rows_max
+        if rows * _PART < self.bucket_rows_max or not (has_room or rows >= self._window_rows):
+            return False
+        self._windows[key] = Window(self._shape)
+        self.rows += self._window_rows
+        return True
+
+    def _in_windows(self, user_id: str, from_ms: int) -> Iterator[tuple[str, Summary]]:
+        if self._windows:
+            for number, code in enumerate(self._currencies):
+                window = self._windows.get((user_id, number))
+                if window is not None:
+                    yield code, window.since(from_ms)
