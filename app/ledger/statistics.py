@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from app.core.summary import Figures
 from app.core.transaction import Row
 from app.core.window import Shape, Window
-from app.ledger.users import Users, pack_entry
+from app.ledger.users import NAME_BYTES_MAX, Users, pack_entry, short_name
 from app.store.base import Tally
 
 
@@ -28,9 +28,9 @@ class Statistics:
         # more than all of it.
         merged: dict[str, tuple[dict[int, list[int]], int]] = {}
         users, appended, pack = self._users, 0, pack_entry
-        all_entries, all_ids, mask = users.entries, users.ids, users.mask
+        all_entries, mask = users.entries, users.mask
         has_users, has_room = users.rows_max > 0, users.rows + len(rows) <= users.rows_max
-        oldest_ms, rest_mask = users.oldest_ms, users.bucket_rows_max - 1
+        oldest_ms, bytes_max = users.oldest_ms, users.bucket_bytes_max
         for row in rows:
             fact = row.transaction
             timestamp_ms, amount_units = fact.timestamp_ms, fact.amount_units
@@ -54,12 +54,14 @@ class Statistics:
                     if not has_room or timestamp_ms < oldest_ms:
                         users.take(fact)
                         continue
-                    place = hash(user_id) & mask
-                    entries, ids = all_entries[place], all_ids[place]
-                    entries += pack(timestamp_ms, amount_units, number)
-                    ids.append(user_id)
+                    name = user_id.encode()
+                    if len(name) > NAME_BYTES_MAX:
+                        name = short_name(name)
+                    place = hash(name) & mask
+                    entries = all_entries[place]
+                    entries += pack(timestamp_ms, amount_units, number, name)
                     appended += 1
-                    if not len(ids) & rest_mask:
+                    if not len(entries) % bytes_max:
                         users.settle(place)
         users.rows += appended
         for currency, (parts, _) in merged.items():

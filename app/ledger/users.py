@@ -1,11 +1,11 @@
 """Exact figures of single users, in memory proportional to what lies in the window.
 
 Users share buckets, by the hash of their id, of which there are so many that each holds a thousand
-transactions or so at the bound: an entry of 18 bytes and the id itself, in the order they came. To record
-one is to append it, whoever it is of and however many users there are, and nothing is held for a user who
-has none. A read goes through one bucket. A sweep that visits every bucket eight times a window drops what
-has left it. Who would make a bucket long, a user with many transactions of a currency, is given a Window,
-which takes the same memory and time however many there are.
+transactions or so at the bound: an entry of 54 bytes each, in the order they came. To record one is to
+append it, whoever it is of and however many users there are, and nothing is held for a user who has
+none. A read goes through one bucket. A sweep that visits every bucket eight times a window drops what
+has left it. Who would make a bucket long, a user with many transactions of a currency, is given a
+Window, which takes the same memory and time however many there are.
 
 What does not fit under the bound is not recorded, and no figure is given that would lack it: that is the
 whole law of `since`. Its old edge is that of the window of all users (`resolution_ms`), whether or not a
@@ -14,7 +14,7 @@ user has a Window, so that the figures of users add up to those of all.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import compress
+from hashlib import blake2b
 from math import ceil
 from struct import Struct
 from typing import Final
@@ -38,11 +38,32 @@ _BUCKET_ROWS: Final = 1024
 _BUCKETS_MIN: Final = 64
 _BUCKETS_MAX: Final = 65_536
 
-_ENTRY: Final = Struct("<qqH")
+# A UUID as it is usually written. An id of more bytes goes by a digest, of which two are never the same.
+NAME_BYTES_MAX: Final = 36
+_DIGEST_BYTES: Final = 32
+
+_ENTRY: Final = Struct(f"<qqH{NAME_BYTES_MAX}s")
 _ENTRY_BYTES: Final = _ENTRY.size
 _entries: Final = _ENTRY.iter_unpack
 pack_entry: Final = _ENTRY.pack
-"""A transaction as it stands in a bucket: milliseconds, units, and the number of its currency."""
+"""A transaction as it stands in a bucket: milliseconds, units, number of the currency, and the user's name,
+filled up with zeros, which no id has."""
+
+
+def short_name(name: bytes) -> bytes:
+    """The name of a user whose id has more bytes than an entry has room for."""
+    # A zero in front, so that it is nobody's id.
+    return b"\0" + blake2b(name, digest_size=_DIGEST_BYTES).digest()
+
+
+def _filled(name: bytes) -> bytes:
+    """A name as it is found in entries."""
+    return name.ljust(NAME_BYTES_MAX, b"\0")
+
+
+def _name(user_id: str) -> bytes:
+    name = user_id.encode()
+    return short_name(name) if len(name) > NAME_BYTES_MAX else name
 
 
 class Missing(Exception):
@@ -57,7 +78,7 @@ class Users:
     """What users have in the window; at most `rows_max` transactions, or none at all where that is 0.
 
     Whoever appends to buckets themselves, for speed, adds to `rows` and calls `settle` for a bucket
-    whose length has come to a multiple of `bucket_rows_max`, which is a power of two.
+    whose length has come to a multiple of `bucket_bytes_max`.
     """
 
     def __init__(self, shape: Shape, rows_max: int, *, bucket_rows_max: int = BUCKET_ROWS_MAX) -> None:
@@ -67,18 +88,17 @@ class Users:
         self.oldest_ms = 0
         """What is older is not recorded."""
         self.is_loading = False
-        self.bucket_rows_max = bucket_rows_max
+        self.bucket_bytes_max = bucket_rows_max * _ENTRY_BYTES
         wanted = min(max(rows_max // _BUCKET_ROWS, _BUCKETS_MIN), _BUCKETS_MAX)
         self.mask = (1 << (wanted - 1).bit_length()) - 1
         """The low bits of a hash that tell a bucket's place."""
         self.entries: list[bytearray]
-        self.ids: list[list[str]]
         self._shape = shape
+        self._bucket_rows_max = bucket_rows_max
         self._window_rows = _WINDOW_BUCKETS * bucket_rows_max
-        self._cleared: list[list[str]] = []
         self._currencies: list[str] = []
         self._numbers: dict[str, int] = {}
-        self._windows: dict[tuple[str, int], Window] = {}
+        self._windows: dict[tuple[bytes, int], Window] = {}
         """By user and the number of the currency."""
         self._missing_until_ms = -1
         self._next = 0
@@ -102,39 +122,37 @@ class Users:
         user_id, timestamp_ms = fact.user_id, fact.timestamp_ms
         if user_id is None or timestamp_ms < self.oldest_ms:
             return
-        number = self.number(fact.currency)
+        number, name = self.number(fact.currency), _name(user_id)
         if self.rows >= self.rows_max:
-            window = self._windows.get((user_id, number))
+            window = self._windows.get((_filled(name), number))
             if window is None:
                 self.miss(timestamp_ms)
             else:
                 window.record(timestamp_ms, fact.amount_units)
             return
-        place = hash(user_id) & self.mask
-        self.entries[place] += pack_entry(timestamp_ms, fact.amount_units, number)
-        ids = self.ids[place]
-        ids.append(user_id)
+        place = hash(name) & self.mask
+        entries = self.entries[place]
+        entries += pack_entry(timestamp_ms, fact.amount_units, number, name)
         self.rows += 1
-        if len(ids) % self.bucket_rows_max == 0:
+        if len(entries) % self.bucket_bytes_max == 0:
             self.settle(place)
 
     def settle(self, place: int) -> None:
         """Move what belongs to Windows from a bucket to them; who has much there may have a first."""
         self._drop(place)
-        ids, entries = self.ids[place], list(_entries(self.entries[place]))
-        counts = Counter(zip(ids, (number for _, _, number in entries), strict=True))
-        moved: dict[tuple[str, int], dict[int, list[int]]] = {}
+        entries = list(_entries(self.entries[place]))
+        counts = Counter((name, number) for _, _, number, name in entries)
+        moved: dict[tuple[bytes, int], dict[int, list[int]]] = {}
         for key, rows in counts.items():
             if key in self._windows or self._open(key, rows):
                 moved[key] = {}
         if not moved:
             return
-        kept_ids, kept_entries = [], bytearray()
-        for user_id, (ms, units, number) in zip(ids, entries, strict=True):
-            parts = moved.get((user_id, number))
+        kept = bytearray()
+        for ms, units, number, name in entries:
+            parts = moved.get((name, number))
             if parts is None:
-                kept_ids.append(user_id)
-                kept_entries += pack_entry(ms, units, number)
+                kept += pack_entry(ms, units, number, name)
                 continue
             part = parts.get(ms)
             if part is None:
@@ -148,8 +166,8 @@ class Users:
                     part[4] = units
         for key, parts in moved.items():
             self._windows[key].add(parts.values())
-        self.rows -= len(ids) - len(kept_ids)
-        self.ids[place], self.entries[place] = kept_ids, kept_entries
+        self.rows -= len(entries) - len(kept) // _ENTRY_BYTES
+        self.entries[place] = kept
 
     def miss(self, until_ms: int) -> None:
         """Note that transactions up to this time are not recorded."""
@@ -162,15 +180,15 @@ class Users:
             raise Missing(None)
         if from_ms <= self._missing_until_ms:
             raise Missing(self._missing_until_ms - from_ms + 1)
-        found = dict(self._in_windows(user_id, from_ms))
-        place = hash(user_id) & self.mask
-        if found and len(self.ids[place]) > _WAITING_ROWS_MAX:
+        name = _name(user_id)
+        place, wanted = hash(name) & self.mask, _filled(name)
+        found = dict(self._in_windows(wanted, from_ms))
+        if found and len(self.entries[place]) > _WAITING_ROWS_MAX * _ENTRY_BYTES:
             self.settle(place)
-            found = dict(self._in_windows(user_id, from_ms))
+            found = dict(self._in_windows(wanted, from_ms))
         in_bucket: dict[int, list[int]] = {}
-        is_theirs = map(user_id.__eq__, self.ids[place])
-        for ms, units, number in compress(_entries(self.entries[place]), is_theirs):
-            if ms >= from_ms:
+        for ms, units, number, whose in _entries(self.entries[place]):
+            if whose == wanted and ms >= from_ms:
                 in_bucket.setdefault(number, []).append(units)
         for number, amounts in in_bucket.items():
             code = self._currencies[number]
@@ -180,8 +198,7 @@ class Users:
         return Figures.joining((code, found[code]) for code in codes)
 
     def clear(self) -> None:
-        """Forget everything, at once; a sweep gives back the memory."""
-        self._cleared += self.ids
+        """Forget everything."""
         self._empty()
         self._windows = {}
         self.rows = 0
@@ -196,35 +213,31 @@ class Users:
 
     def visits_due(self, seconds: float, rounds: int) -> int:
         """How many visits in so many seconds see every bucket so many times in a window."""
-        buckets = self.mask + 1 + len(self._cleared)
-        return ceil(buckets * min(1000 * seconds * rounds / self._shape.window_ms, 1))
+        return ceil((self.mask + 1) * min(1000 * seconds * rounds / self._shape.window_ms, 1))
 
     def sweep(self, oldest_ms: int, visits: int) -> None:
         """Drop what is older, in the buckets that were not visited for longest."""
         self.oldest_ms = oldest_ms
-        del self._cleared[-visits:]
         for _ in range(visits):
-            if self.ids[self._next]:
+            if self.entries[self._next]:
                 self._drop(self._next)
             self._next = self._next + 1 & self.mask
             if self._next == 0:
                 self._drop_windows()
 
     def _empty(self) -> None:
-        places = range(self.mask + 1)
-        self.entries, self.ids = [bytearray() for _ in places], [[] for _ in places]
+        self.entries = [bytearray() for _ in range(self.mask + 1)]
 
     def _drop(self, place: int) -> None:
         """Drop what is old at the front; what is old behind that goes when that goes."""
         dropped, oldest_ms, entries = 0, self.oldest_ms, self.entries[place]
-        for ms, _, _ in _entries(entries):
+        for ms, *_ in _entries(entries):
             if ms >= oldest_ms:
                 break
             dropped += 1
         if dropped:
             # Not in place: what has been read of it is still being looked at.
             self.entries[place] = entries[dropped * _ENTRY_BYTES :]
-            del self.ids[place][:dropped]
             self.rows -= dropped
 
     def _drop_windows(self) -> None:
@@ -233,16 +246,16 @@ class Users:
                 del self._windows[key]
                 self.rows -= self._window_rows
 
-    def _open(self, key: tuple[str, int], rows: int) -> bool:
+    def _open(self, key: tuple[bytes, int], rows: int) -> bool:
         """Give a user a Window who has so much in a bucket that it is due, and where there is room."""
         has_room = self.rows - rows + self._window_rows <= self.rows_max
-        if rows * _PART < self.bucket_rows_max or not (has_room or rows >= self._window_rows):
+        if rows * _PART < self._bucket_rows_max or not (has_room or rows >= self._window_rows):
             return False
         self._windows[key] = Window(self._shape)
         self.rows += self._window_rows
         return True
 
-    def _in_windows(self, user_id: str, from_ms: int) -> Iterator[tuple[str, Summary]]:
+    def _in_windows(self, user_id: bytes, from_ms: int) -> Iterator[tuple[str, Summary]]:
         if self._windows:
             for number, code in enumerate(self._currencies):
                 window = self._windows.get((user_id, number))

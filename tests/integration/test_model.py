@@ -213,7 +213,6 @@ class Service(RuleBasedStateMachine):
     @invariant()
     def the_whole_window_is_that_of_the_list(self) -> None:
         self.read(None, None, None)
-        self.read(None, None, "a")
 
     @rule()
     def restart(self) -> None:
