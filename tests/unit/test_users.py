@@ -212,10 +212,10 @@ def test_a_user_of_many_transactions_takes_the_room_of_a_window_until_they_are_i
     users = Users(MINUTE, 1000, bucket_rows_max=16)
     for end in (1600, 3200):
         users.record([fact("many", START_MS + number) for number in range(end - 1600, end)])
-        assert users.rows == 4 * 16
+        assert users.rows == 2 * 16
         assert users.since("many", START_MS).overall.count == end
     users.sweep(START_MS + 3199, PLENTY)
-    assert users.rows == 4 * 16
+    assert users.rows == 2 * 16
     users.sweep(START_MS + 3200, PLENTY)
     assert users.rows == 0
 
