@@ -46,8 +46,8 @@ _ENTRY: Final = Struct(f"<qqH{NAME_BYTES_MAX}s")
 _ENTRY_BYTES: Final = _ENTRY.size
 _entries: Final = _ENTRY.iter_unpack
 pack_entry: Final = _ENTRY.pack
-"""A transaction as it stands in a bucket: milliseconds, units, number of the currency, and the name of the
-user, filled up with zeros, which no id has."""
+"""A transaction as it stands in a bucket: milliseconds, units, number of the currency, and the name of
+the user, filled up with zeros, which no id has."""
 
 
 def short_name(name: bytes) -> bytes:
@@ -122,8 +122,12 @@ class Users:
         user_id, timestamp_ms = fact.user_id, fact.timestamp_ms
         if user_id is None or timestamp_ms < self.oldest_ms:
             return
+        is_full = self.rows >= self.rows_max
+        if is_full and not self._windows:
+            self.miss(timestamp_ms)
+            return
         number, name = self.number(fact.currency), _name(user_id)
-        if self.rows >= self.rows_max:
+        if is_full:
             window = self._windows.get((_filled(name), number))
             if window is None:
                 self.miss(timestamp_ms)

@@ -96,6 +96,11 @@ def test_an_id_of_any_script_is_found(service: ServiceThread, user_id: str) -> N
     assert count(service, user_id) == 1
 
 
+def test_a_name_that_is_no_text_is_refused_like_any_unknown_one(service: ServiceThread) -> None:
+    details = assert_problem(service.client.get("/stats?%FF=7"), 422, "invalid_parameter")
+    assert details["errors"][0]["pointer"] == "/?"
+
+
 def test_an_integer_is_found_by_its_text(service: ServiceThread) -> None:
     post(service, 7)
     assert count(service, "7") == 1
