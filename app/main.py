@@ -13,6 +13,7 @@ from app.core.transaction import TransactionDecoder
 from app.core.window import Shape
 from app.ledger.history import History
 from app.ledger.ledger import Ledger
+from app.ledger.users import Users
 from app.settings import Authentication, Late, Settings, Switch
 from app.store.base import MemoryStore, Store
 from app.store.sqlite import SQLiteStore
@@ -52,12 +53,14 @@ def build_service(
 ) -> Service:
     """Build every part. `on_failure` is called with the reason when the store breaks."""
     store = build_store(settings)
+    shape = Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms)
     ledger = Ledger(
         store,
-        Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms),
+        shape,
         IdentifierSource(secrets.randbits(48)),
         now_ms,
         on_failure,
+        users=Users(shape, settings.user_rows_max),
         keeps_late=settings.late is Late.KEEP,
         retention_ms=settings.retention_days * _DAY_MS,
     )

@@ -88,6 +88,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         int,
         Meta(ge=0, le=4000, description="How far a timestamp may lie ahead of the clock, in ms."),
     ] = 1000
+    user_rows_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000_000,
+            description="Transactions in the window that are held for figures of single users; 0: none.",
+        ),
+    ] = 1_000_000
     late: Annotated[
         Late,
         Meta(

@@ -1,6 +1,7 @@
 """Count, sum, minimum and maximum of some amounts: what the window adds up and answers."""
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -39,3 +40,20 @@ class Summary(msgspec.Struct, frozen=True, gc=False):
 
 
 EMPTY: Final = Summary(0, 0, UNITS_MAX, -UNITS_MAX)
+
+
+class Figures(NamedTuple):
+    """The answer to one question: all currencies together, and each that occurs."""
+
+    overall: Summary
+    by_currency: dict[str, Summary]
+
+    @classmethod
+    def joining(cls, summaries: Iterable[tuple[str, Summary]]) -> "Figures":
+        """The figures of these currencies, in their order."""
+        overall, by_currency = EMPTY, {}
+        for code, summary in summaries:
+            if summary.count:
+                by_currency[code] = summary
+                overall = overall.merge(summary)
+        return cls(overall, by_currency)

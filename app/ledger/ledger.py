@@ -16,11 +16,14 @@ import structlog
 
 from app.core.idempotency import Key
 from app.core.identifier import IdentifierSource
+from app.core.summary import Figures
 from app.core.transaction import Row, Transaction
 from app.core.window import Shape
 from app.ledger.commit import Done, GroupCommit, Verdict
 from app.ledger.judgement import Bounds, Judged, Request, Settled
-from app.ledger.statistics import Figures, Statistics
+from app.ledger.statistics import Statistics
+from app.ledger.upkeep import Upkeep
+from app.ledger.users import Users
 from app.store.base import Store, StoreFailed, StoreRefused
 
 # Space of deleted rows is given back in steps of some milliseconds, so that batches get their turn.
@@ -82,6 +85,7 @@ class Ledger:
 
     `keeps_late`: what is older than the window is stored all the same. `retention_ms`: rows are deleted
     when they were kept so long ago, but never those that the window may still need; 0 keeps them.
+    `users` has the figures of single users, or none.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Ledger:
         now_ms: Callable[[], int],
         on_failure: Callable[[str], None],
         *,
+        users: Users | None = None,
         keeps_late: bool = False,
         retention_ms: int = 0,
     ) -> None:
@@ -104,7 +109,9 @@ class Ledger:
         self._identifiers = identifiers
         self._now_ms = now_ms
         self._on_failure = on_failure
-        self._statistics = Statistics(shape)
+        self._users = users or Users(shape, 0)
+        self._upkeep = Upkeep(self._users, store)
+        self._statistics = Statistics(shape, self._users)
         self._rewind_ms = shape.rewind_ms
         self._version = 0
         self._moment = Moment(0, 0)
@@ -116,6 +123,7 @@ class Ledger:
         self._has_cleared_rows = True
         self._commit: GroupCommit
         self._maintenance: asyncio.Task[None]
+        self._sweeping: asyncio.Task[None]
         self._maintenance_due = asyncio.Event()
         self.secret = b""
         """What only this service knows, once it is open: 32 bytes, the same after a restart."""
@@ -127,11 +135,13 @@ class Ledger:
         self._commit = GroupCommit(self._store, self._count, self._on_failure)
         await self._commit.run(self._refill)
         self._maintenance = asyncio.get_running_loop().create_task(self._maintain())
+        self._sweeping = asyncio.get_running_loop().create_task(self._upkeep.sweep(self._oldest_ms))
 
     async def close(self) -> None:
         """Keep what was submitted, then close the store. Nothing is taken from here on."""
         self._blocked = Unready.DRAINING
         self._maintenance.cancel()
+        self._sweeping.cancel()
         await self._commit.close()
         await self._store.close()
 
@@ -208,11 +218,29 @@ class Ledger:
             self._moment = Moment(now_ms, self._version)
         return self._moment
 
-    def read(self, moment: Moment, window_ms: int | None = None, currency: str | None = None) -> Reading:
-        """The figures of the newest `window_ms` (or the whole window), of one currency or all."""
+    @property
+    def has_users(self) -> bool:
+        """Whether there are figures of single users at all."""
+        return self._users.rows_max > 0
+
+    def read(
+        self,
+        moment: Moment,
+        window_ms: int | None = None,
+        currency: str | None = None,
+        user_id: str | None = None,
+    ) -> Reading:
+        """The figures of the newest `window_ms` (or the whole window), of one currency and user or all.
+
+        Those of one user raise Missing as long as not all of their transactions are known.
+        """
         if window_ms is None:
             window_ms = self.shape.window_ms
-        figures = self._statistics.since(moment.now_ms - window_ms, currency)
+        from_ms = moment.now_ms - window_ms
+        if user_id is None:
+            figures = self._statistics.since(from_ms, currency)
+        else:
+            figures = self._users.since(user_id, from_ms, currency)
         return Reading(moment.now_ms, window_ms, figures)
 
     async def clear(self) -> Verdict:
@@ -264,6 +292,7 @@ class Ledger:
         self._waiting_clear = None
         await self._store.clear()
         self._statistics.clear()
+        self._upkeep.clear()
         self._version += 1
         self._has_cleared_rows = True
         self._maintenance_due.set()
@@ -278,14 +307,16 @@ class Ledger:
         newest_ms = max((tally.slot_ms for tally in tallies), default=now_ms)
         ahead_ms = max(self.shape.ahead_ms, newest_ms - now_ms)
         shape = Shape.covering(self.shape.window_ms, ahead_ms)
-        self._statistics, self._rewind_ms = Statistics(shape), shape.rewind_ms
+        self._statistics, self._rewind_ms = Statistics(shape, self._users), shape.rewind_ms
         for tally in tallies:
             self._statistics.absorb(tally)
-        self._version += 1
+        transactions = sum(tally.summary.count for tally in tallies)
         self._latest_ms = now_ms
+        await self._upkeep.begin(shape, from_ms, to_ms, transactions, newest_ms + shape.resolution_ms)
+        self._version += 1
         if self._blocked in (Unready.STARTING, Unready.CLOCK_STEPPED):
             self._blocked = None
-        log.info("window_read_back", transactions=sum(tally.summary.count for tally in tallies))
+        log.info("window_read_back", transactions=transactions)
 
     async def _purge(self) -> None:
         self._has_cleared_rows = await self._store.purge(_PURGE_ROWS_MAX)
@@ -317,7 +348,9 @@ class Ledger:
             try:
                 if self._blocked is Unready.CLOCK_STEPPED:
                     await self._commit.run(self._refill)
-                elif self._commit.is_refusing:
+                if self._upkeep.has_more:
+                    await self._commit.run(self._upkeep.load)
+                if self._commit.is_refusing:
                     await self._commit.probe()
                 else:
                     if self._has_cleared_rows:
@@ -331,6 +364,7 @@ class Ledger:
                         if self._has_old_rows:
                             taken_seconds = monotonic() - started
                             rest_seconds = min(_TRIM_RESTS * taken_seconds, _TRIM_REST_SECONDS_MAX)
+                has_more = has_more or self._upkeep.has_more
             except StoreRefused:
                 pass
             except StoreFailed:
@@ -339,6 +373,10 @@ class Ledger:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(rest_seconds):
                         await self._maintenance_due.wait()
+
+    def _oldest_ms(self) -> int:
+        """What is older is in nobody's window, even where the clock steps back without being noticed."""
+        return self._latest_ms - self.shape.window_ms - self._rewind_ms
 
 
 def _done_late(done: Done, verdict: Verdict, rows: Sequence[Row]) -> None:

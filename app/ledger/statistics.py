@@ -1,43 +1,43 @@
-"""A window for each currency, merged where a question spans them.
+"""A window for each currency, merged where a question spans them, and what single users have in it.
 
 A transaction is written once, into its currency's window; the answer lists every currency anyway, so
 the overall figures are merged from what was read for it.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from app.core.summary import EMPTY, Summary
+from app.core.summary import Figures
 from app.core.transaction import Row
 from app.core.window import Shape, Window
+from app.ledger.users import NAME_BYTES_MAX, Users, pack_entry, short_name
 from app.store.base import Tally
 
 
-class Figures(NamedTuple):
-    """The answer to one question: all currencies together, and each that occurs."""
-
-    overall: Summary
-    by_currency: dict[str, Summary]
-
-
 class Statistics:
-    """Figures over the newest transactions, as counted so far."""
+    """Figures over the newest transactions, as counted so far; those of each user are in `users`."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, users: Users) -> None:
         self.shape = shape
+        self._users = users
         self._windows: dict[str, Window] = {}
 
     def record(self, rows: Sequence[Row]) -> None:
         """Count rows; those that the ring has moved past are in no window any more."""
         # Rows that come together mostly happened together: merged by millisecond they touch the
-        # window once.
-        merged: dict[str, dict[int, list[int]]] = {}
+        # window once. What is usual for a user is done here too, as a call for each row would cost
+        # more than all of it.
+        merged: dict[str, tuple[dict[int, list[int]], int]] = {}
+        users, appended, pack = self._users, 0, pack_entry
+        all_entries, mask = users.entries, users.mask
+        has_users, has_room = users.rows_max > 0, users.rows + len(rows) <= users.rows_max
+        oldest_ms, bytes_max = users.oldest_ms, users.bucket_bytes_max
         for row in rows:
             fact = row.transaction
             timestamp_ms, amount_units = fact.timestamp_ms, fact.amount_units
-            parts = merged.get(fact.currency)
-            if parts is None:
-                parts = merged[fact.currency] = {}
+            found = merged.get(fact.currency)
+            if found is None:
+                found = merged[fact.currency] = {}, users.number(fact.currency)
+            parts, number = found
             part = parts.get(timestamp_ms)
             if part is None:
                 parts[timestamp_ms] = [timestamp_ms, 1, amount_units, amount_units, amount_units]
@@ -48,7 +48,23 @@ class Statistics:
                     part[3] = amount_units
                 if amount_units > part[4]:
                     part[4] = amount_units
-        for currency, parts in merged.items():
+            if has_users:
+                user_id = fact.user_id
+                if user_id is not None:
+                    if not has_room or timestamp_ms < oldest_ms:
+                        users.take(fact)
+                        continue
+                    name = user_id.encode()
+                    if len(name) > NAME_BYTES_MAX:
+                        name = short_name(name)
+                    place = hash(name) & mask
+                    entries = all_entries[place]
+                    entries += pack(timestamp_ms, amount_units, number, name)
+                    appended += 1
+                    if not len(entries) % bytes_max:
+                        users.settle(place)
+        users.rows += appended
+        for currency, (parts, _) in merged.items():
             self._window(currency).add(parts.values())
 
     def absorb(self, tally: Tally) -> None:
@@ -66,13 +82,7 @@ class Statistics:
         else:
             window = self._windows.get(currency)
             windows = {} if window is None else {currency: window}
-        overall, by_currency = EMPTY, {}
-        for code in sorted(windows):
-            summary = windows[code].since(from_ms)
-            if summary.count:
-                by_currency[code] = summary
-                overall = overall.merge(summary)
-        return Figures(overall, by_currency)
+        return Figures.joining((code, windows[code].since(from_ms)) for code in sorted(windows))
 
     def _window(self, currency: str) -> Window:
         window = self._windows.get(currency)

@@ -14,7 +14,7 @@ from app.core.idempotency import Record
 from app.core.identifier import created_ms
 from app.core.question import Page, Portion, Question, cut, matches
 from app.core.summary import Summary
-from app.core.transaction import Row
+from app.core.transaction import Row, Transaction
 
 MEMORY_ROWS_MAX: Final = 100_000
 MEMORY_RECORDS_MAX: Final = 100_000
@@ -32,6 +32,20 @@ class Tally(NamedTuple):
     currency: str
     slot_ms: int
     summary: Summary
+
+
+class Walk(NamedTuple):
+    """The part of a walk that is still to go, by order of arrival."""
+
+    after: int
+    until: int
+
+
+class Recent(NamedTuple):
+    """What one step of a walk has found, and where the next one goes on; None where it has ended."""
+
+    transactions: Sequence[Transaction]
+    rest: Walk | None
 
 
 class StoreRefused(Exception):
@@ -98,6 +112,13 @@ class Store(Protocol):
     async def page(self, question: Question, portion: Portion) -> Page:
         """The rows that were asked for, every one among them that was appended before the call."""
 
+    async def recent(self, from_ms: int, to_ms: int, rows_max: int, walk: Walk | None = None) -> Recent:
+        """Transactions of users from `from_ms` to `to_ms`, both included, oldest arrivals first.
+
+        One step of a walk, that looks at no more rows than that. Without a walk it begins one, through
+        the rows there are now; no clearing comes between its steps.
+        """
+
     async def close(self) -> None:
         """Leave everything in order; the last call."""
 
@@ -111,6 +132,8 @@ class MemoryStore:
         self._records_max = records_max
         self._record_bytes = 0
         self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._walk: list[Row] = []
+        """Rows on their way to be read, which must not make way meanwhile."""
 
     async def open(self) -> None:
         """Nothing to make ready."""
@@ -137,6 +160,7 @@ class MemoryStore:
     async def clear(self) -> None:
         """Forget every row."""
         self._rows.clear()
+        self._walk = []
 
     async def purge(self, rows_max: int) -> bool:
         """Nothing is left to give back."""
@@ -186,6 +210,22 @@ class MemoryStore:
             if not number % _TURN_ROWS:
                 await asyncio.sleep(0)
             yield row
+
+    async def recent(self, from_ms: int, to_ms: int, rows_max: int, walk: Walk | None = None) -> Recent:
+        """Look at the next rows, of those that there were when the walk began."""
+        if walk is None:
+            self._walk = list(self._rows)
+            walk = Walk(0, len(self._walk))
+        after, until = walk
+        end = min(after + rows_max, until)
+        facts = [row.transaction for row in self._walk[after:end]]
+        transactions = [
+            fact for fact in facts if fact.user_id is not None and from_ms <= fact.timestamp_ms <= to_ms
+        ]
+        if end < until:
+            return Recent(transactions, Walk(end, until))
+        self._walk = []
+        return Recent(transactions, None)
 
     async def close(self) -> None:
         """The rows go with the process."""

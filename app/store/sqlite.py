@@ -26,9 +26,17 @@ from app.core.idempotency import Key, Record
 from app.core.identifier import TIME_SHIFT
 from app.core.question import Page, Portion, Question
 from app.core.summary import Summary
-from app.core.transaction import Row
+from app.core.transaction import Row, Transaction
 from app.store import migrations
-from app.store.base import SECRET_BYTES, StoreFailed, StoreRefused, StoreUnusable, Tally
+from app.store.base import (
+    SECRET_BYTES,
+    Recent,
+    StoreFailed,
+    StoreRefused,
+    StoreUnusable,
+    Tally,
+    Walk,
+)
 from app.store.sqlite_feed import Feed
 from app.store.sqlite_index import Tip
 from app.store.worker import Worker
@@ -108,6 +116,24 @@ _TRIM: Final = """
         ) WHERE id < ?1
     )
 """
+
+_FIRST_RECENT: Final = """
+    SELECT max(cleared_seq, coalesce(
+        (SELECT seq FROM transactions WHERE latest_ms < ? ORDER BY seq DESC LIMIT 1), 0
+    )) FROM ledger
+"""
+
+# One text for all rows: each row's own step would hand the interpreter over.
+_RECENT: Final = """
+    SELECT json_group_array(json_object(
+        'amount_units', amount_units, 'timestamp_ms', timestamp_ms,
+        'currency', currency, 'user_id', user_id
+    ))
+    FROM transactions
+    WHERE seq > ?1 AND seq <= ?2 AND timestamp_ms BETWEEN ?3 AND ?4 AND epoch = ?5
+        AND user_id IS NOT NULL
+"""
+_decode_recent: Final = msgspec.json.Decoder(list[Transaction]).decode
 
 # SQLite writes nothing where a value stays what it was.
 _PROBE: Final = "UPDATE ledger SET probes = probes + 1"
@@ -225,6 +251,25 @@ class SQLiteStore:
             ]
 
         return await self._worker.run(lambda: self._guard(tally))
+
+    async def recent(self, from_ms: int, to_ms: int, rows_max: int, walk: Walk | None = None) -> Recent:
+        """Read the next rows, all by one statement."""
+
+        def begin() -> int:
+            ((after,),) = self._connection.execute(_FIRST_RECENT, (from_ms,))
+            return cast(int, after)
+
+        def read() -> str:
+            ((found,),) = self._connection.execute(_RECENT, (after, end, from_ms, to_ms, self._epoch))
+            return cast(str, found)
+
+        if walk is None:
+            first = await self._worker.run(lambda: self._guard(begin))
+            walk = Walk(first, max(first, self._last_seq))
+        after, until = walk
+        end = min(after + rows_max, until)
+        transactions = _decode_recent(await self._worker.run(lambda: self._guard(read)))
+        return Recent(transactions, None if end == until else Walk(end, until))
 
     async def close(self) -> None:
         """Copy the WAL back and close, so that the next start has nothing to recover."""

@@ -61,6 +61,7 @@ class Code(StrEnum):
     TIMESTAMP_AHEAD = "timestamp_ahead"
     RATE_LIMITED = "rate_limited"
     KEYS_UNAVAILABLE = "keys_unavailable"
+    TOO_MANY_TRANSACTIONS = "too_many_transactions"
     NOT_READY = "not_ready"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     STORE_REFUSED = "store_refused"
@@ -106,13 +107,13 @@ def problem(
     return make_answer(status, fixed + headers, body)
 
 
-def unavailable(code: Code, detail: str) -> Answer:
+def unavailable(code: Code, detail: str, retry_after_seconds: int = RETRY_AFTER_SECONDS) -> Answer:
     """503: the same request may succeed when it is sent again a little later."""
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         code,
         detail,
-        headers=((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),),
+        headers=((b"retry-after", b"%d" % retry_after_seconds),),
     )
 
 

@@ -82,6 +82,11 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
     Code.NOT_READY: Meaning(
         HTTPStatus.SERVICE_UNAVAILABLE, "Not now: overloaded, starting, shutting down, or the like."
     ),
+    Code.TOO_MANY_TRANSACTIONS: Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "More transactions lie in the window than are kept for figures of single users; those of all "
+        "users are answered as ever.",
+    ),
     Code.TOO_MANY_CONNECTIONS: Meaning(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "There is no room for another connection; nothing of the request was kept.",

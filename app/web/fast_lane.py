@@ -63,7 +63,7 @@ class FastLane:
 
         def get_stats(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             try:
-                answer = stats.answer(head.query)
+                answer = stats.answer(head.query, caller)
             except Problem as refusal:
                 answer = refusal.answer
             reply(answer)
@@ -102,9 +102,10 @@ class FastLane:
                 self._plain_heads.clear()
             self._plain_heads.add(raw)
             return None
-        # A head with a key or an id of its own will hardly come again, and as long as nobody knows its
-        # caller it must not take the place of others.
-        if not (head.key or head.request_id or self.caller(head) is None):
+        # A head with a key or an id of its own, or that asks for one user, will hardly come again, and
+        # as long as nobody knows its caller it must not take the place of others.
+        is_rare = head.key or head.request_id or b"user_id" in head.query
+        if not (is_rare or self.caller(head) is None):
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
             self._heads[raw] = head

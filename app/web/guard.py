@@ -1,9 +1,14 @@
 """Who is calling, and may they? Each lane asks the guard before it lets a request do anything."""
 
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Final, Protocol
 
 import msgspec
+
+from app.web.answers import Code, problem
+
+REALM: Final = 'Bearer realm="millrace"'
 
 
 class Permission(StrEnum):
@@ -18,6 +23,21 @@ class Permission(StrEnum):
 
 IMPLIED: Final = {Permission.READ_ALL: Permission.READ}
 """What goes with a permission: whoever may read all may read."""
+FORBIDDEN: Final = {
+    permission: problem(
+        HTTPStatus.FORBIDDEN,
+        Code.FORBIDDEN,
+        f"The token lacks the scope {permission.value}",
+        headers=(
+            (
+                b"www-authenticate",
+                f'{REALM}, error="insufficient_scope", scope="{permission.value}"'.encode(),
+            ),
+        ),
+    )
+    for permission in Permission
+}
+"""What callers are answered who lack a permission."""
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
@@ -25,6 +45,10 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
     subject: str | None
     permissions: frozenset[Permission]
+
+    def may_see(self, user_id: str) -> bool:
+        """Whether they may learn what is this user's."""
+        return user_id == self.subject or Permission.READ_ALL in self.permissions
 
 
 ANYONE: Final = Caller(None, frozenset(Permission))

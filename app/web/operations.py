@@ -74,9 +74,9 @@ _STATISTICS: Final = Operation(
     summary="Exact figures over the window",
     text="Counts every transaction with `as_of - window <= timestamp`, to the millisecond, in constant "
     "time. A parameter that is unknown or given twice is refused.",
-    parameters=("window", "currency"),
+    parameters=("window", "currency", "user_id"),
     successes=(Success(HTTPStatus.OK, "The figures.", "Statistics"),),
-    failures=(Code.INVALID_PARAMETER, Code.NOT_READY),
+    failures=(Code.INVALID_PARAMETER, Code.NOT_READY, Code.TOO_MANY_TRANSACTIONS),
 )
 _FIND: Final = Operation(
     name="findTransactions",
@@ -231,6 +231,18 @@ PARAMETERS: Final[Mapping[str, Schema]] = {
         "in": "query",
         "description": "The one currency that is asked for.",
         "schema": {"type": "string", "pattern": "^[A-Z0-9]{2,12}$", "examples": ["EUR"]},
+    },
+    "user_id": {
+        "in": "query",
+        "description": "The one user whose transactions are asked for. With a token, another one's than "
+        "its `sub` needs the scope `transactions:read_all`. Refused where the deployment keeps none.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 128,
+            "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
+            "examples": ["u-1"],
+        },
     },
     "atomic": {
         "in": "query",

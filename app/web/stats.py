@@ -3,7 +3,7 @@
 import re
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
@@ -11,22 +11,37 @@ from starlette.types import Receive, Scope
 from app.core.money import format_amount
 from app.core.summary import Summary
 from app.core.timestamp import format_timestamp
-from app.core.transaction import FieldError
+from app.core.transaction import USER_ID, FieldError
 from app.ledger.ledger import Ledger, Moment, NotReady, Reading
+from app.ledger.users import Missing
 from app.web.answers import (
     Answer,
+    Code,
     Problem,
     invalid_parameters,
     json_answer,
     pointer,
+    unavailable,
 )
-from app.web.guard import Caller
+from app.web.guard import FORBIDDEN, Caller, Permission
 from app.web.ingest import NOT_READY
 
 _SPAN: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h)?")
 # In one millisecond hardly anyone asks more different questions; who does is answered all the same.
 _ANSWERS_MAX: Final = 64
 _UNIT_MS: Final = {None: 1000, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+_LOADING: Final = unavailable(
+    Code.NOT_READY, "Not ready: reading back what single users have in the window"
+)
+
+
+class Question(NamedTuple):
+    """What figures are asked for: of a part of the window, one currency, one user, or of all."""
+
+    window_ms: int | None = None
+    currency: str | None = None
+    user_id: str | None = None
 
 
 class Stats:
@@ -37,13 +52,16 @@ class Stats:
         self._currencies = currencies
         self._moment: Moment | None = None
         self._answers: dict[bytes, Answer] = {}
-        """The answers of this moment, by query. They are as true as when they were made."""
+        """The answers of this moment, by query. They are as true as when they were made.
+
+        None is about one user, so that nobody is given one that is not for them.
+        """
 
     async def get(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer the figures the query asks for."""
-        return self.answer(scope["query_string"])
+        return self.answer(scope["query_string"], caller)
 
-    def answer(self, query: bytes) -> Answer:
+    def answer(self, query: bytes, caller: Caller) -> Answer:
         """The figures a query asks for. Raises Problem."""
         try:
             moment = self._ledger.moment()
@@ -54,21 +72,34 @@ class Stats:
             self._answers.clear()
         answer = self._answers.get(query)
         if answer is None:
-            window_ms, currency = self._question(query)
-            reading = self._ledger.read(moment, window_ms, currency)
-            answer = json_answer(HTTPStatus.OK, self._encode(reading))
-            if len(self._answers) < _ANSWERS_MAX:
+            question = self._question(query)
+            user_id = question.user_id
+            if user_id is not None and not caller.may_see(user_id):
+                raise Problem(FORBIDDEN[Permission.READ_ALL])
+            answer = self._answer(moment, question)
+            if user_id is None and len(self._answers) < _ANSWERS_MAX:
                 self._answers[query] = answer
         return answer
 
-    def _question(self, query: bytes) -> tuple[int | None, str | None]:
-        """The span in milliseconds and the currency asked for. Raises Problem."""
+    def _answer(self, moment: Moment, question: Question) -> Answer:
+        try:
+            reading = self._ledger.read(moment, *question)
+        except Missing as error:
+            if error.for_ms is None:
+                raise Problem(_LOADING) from None
+            raise Problem(_word_missing(error.for_ms)) from None
+        return json_answer(HTTPStatus.OK, self._encode(reading))
+
+    def _question(self, query: bytes) -> Question:
+        """What is asked for. Raises Problem."""
         if not query:
-            return None, None
-        window_ms = currency = None
+            return Question()
+        window_ms = currency = user_id = None
         seen: set[str] = set()
         errors: list[FieldError] = []
-        for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        # What is no UTF-8 becomes halves of characters, which no name or value has.
+        text = query.decode(errors="surrogateescape")
+        for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
             detail = None
             if name in seen:
                 detail = "must not be given twice"
@@ -81,15 +112,21 @@ class Stats:
                 currency = value
                 if value not in self._currencies:
                     detail = "must be a currency code this service knows"
+            elif name == "user_id":
+                user_id = value
+                if not self._ledger.has_users:
+                    detail = "is not served by this deployment"
+                elif not USER_ID.fullmatch(value):
+                    detail = "must have 1 to 128 characters, none of them a control character"
             else:
                 # A misspelt name must not silently ask a wider question.
                 detail = "is not a parameter of these statistics"
             if detail is not None:
-                errors.append(FieldError(pointer(name), detail))
+                errors.append(FieldError(pointer(name.encode(errors="replace").decode()), detail))
             seen.add(name)
         if errors:
             raise invalid_parameters(errors)
-        return window_ms, currency
+        return Question(window_ms, currency, user_id)
 
     def _span_ms(self, text: str) -> int | None:
         match = _SPAN.fullmatch(text)
@@ -113,6 +150,15 @@ class Stats:
             f',"as_of":"{format_timestamp(reading.as_of_ms)}"'
             f',"by_currency":{{{currencies}}}}}'
         ).encode()
+
+
+def _word_missing(for_ms: int) -> Answer:
+    """The answer as long as transactions are missing that were not recorded."""
+    return unavailable(
+        Code.TOO_MANY_TRANSACTIONS,
+        "More transactions lie in this window than are kept for figures of single users",
+        -(-for_ms // 1000),
+    )
 
 
 def _figures(summary: Summary) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from app.web.answers import Answer, Code, Problem, problem
-from app.web.guard import Caller, Permission
+from app.web.guard import FORBIDDEN, REALM, Caller, Permission
 from app.web.tokens import TOKEN_BYTES_MAX, Flaw, KeysUnavailable, Trusted, Untrusted, Verifier
 
 _KNOWN_MAX: Final = 10_000
@@ -28,7 +28,6 @@ _RETRY_AFTER_SECONDS: Final = 5
 # One space, as everyone writes it: with more, one token would have many spellings to remember.
 _BEARER: Final = re.compile(rb"bearer (.*)", re.IGNORECASE | re.DOTALL)
 
-_REALM: Final = 'Bearer realm="millrace"'
 # These may turn out well later, without a change of the keys.
 _PASSING: Final = frozenset((Flaw.EARLY, Flaw.UNKNOWN_KEY))
 
@@ -38,24 +37,10 @@ def _unauthorized(detail: str, challenge: str) -> Answer:
     return problem(HTTPStatus.UNAUTHORIZED, Code.UNAUTHORIZED, detail, headers=headers)
 
 
-_NO_TOKEN: Final = _unauthorized("A bearer token is required", _REALM)
+_NO_TOKEN: Final = _unauthorized("A bearer token is required", REALM)
 _UNTRUSTED: Final = {
-    flaw: _unauthorized(flaw.value, f'{_REALM}, error="invalid_token", error_description="{flaw.value}"')
+    flaw: _unauthorized(flaw.value, f'{REALM}, error="invalid_token", error_description="{flaw.value}"')
     for flaw in Flaw
-}
-_FORBIDDEN: Final = {
-    permission: problem(
-        HTTPStatus.FORBIDDEN,
-        Code.FORBIDDEN,
-        f"The token lacks the scope {permission.value}",
-        headers=(
-            (
-                b"www-authenticate",
-                f'{_REALM}, error="insufficient_scope", scope="{permission.value}"'.encode(),
-            ),
-        ),
-    )
-    for permission in Permission
 }
 _KEYS_UNAVAILABLE: Final = problem(
     HTTPStatus.SERVICE_UNAVAILABLE,
@@ -112,7 +97,7 @@ class TokenGuard:
         else:
             caller = await self._verify(authorization, bearer[1])
         if permission not in caller.permissions:
-            raise Problem(_FORBIDDEN[permission])
+            raise Problem(FORBIDDEN[permission])
         return caller
 
     def forget(self) -> None:

@@ -223,7 +223,14 @@ def test_one_currency_can_be_asked_for(service: ServiceThread) -> None:
         "currency=",
         "currency=XYZ",
         "windw=10s",
-        "user_id=7",
+        "user=7",
+        "user_id=",
+        "user_id=%00",
+        "user_id=a%0Ab",
+        "user_id=%FF",
+        "user_id=%ED%A0%80",
+        "user_id=7&user_id=7",
+        "user_id=" + "a" * 129,
     ],
 )
 def test_a_wrong_question_is_refused_and_says_which_part(service: ServiceThread, query: str) -> None:

@@ -27,6 +27,7 @@ TARGETS = [
     *([b"/transactions"] * 4 + [b"/stats"] * 3),
     *(b"/statistics", b"/health", b"/livez", b"/readyz", b"/", b"*", b"/stats/", b"/transactions%20"),
     *(b"/api/v1/transactions", b"/transactions/x", b"/transactions/%7Bid%7D", b"/transactions?limit=0"),
+    *(b"/stats?user_id=alice", b"/stats?user_id=bob&window=1s", b"/stats?user_id=%e2%82%ac%ff"),
     *(b"/stats?window=1s", b"/stats?window=x", b"/stats?currency=EUR&currency=EUR", b"/stats?", b"/?"),
     *(
         b"/stats#part",

@@ -11,14 +11,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from app import main
+from app.ledger import upkeep
+from app.ledger.users import Users
 from app.settings import Late, Settings, Switch
 from tests.support.thread import Clock, ServiceThread, serve
 
@@ -29,8 +34,8 @@ AHEAD_MS = 1000
 STEP_BACK_MS_MAX = 1_800_000
 
 Fields = dict[str, Any]
-Fact = tuple[int, Decimal, str]
-"""Time, amount and currency of a transaction that was accepted."""
+Fact = tuple[int, Decimal, str, str | None]
+"""Time, amount, currency and user of a transaction that was accepted."""
 
 amounts = st.decimals("0", "1000", places=2).map(str)
 ages_ms = st.one_of(
@@ -40,7 +45,10 @@ ages_ms = st.one_of(
 )
 currencies = st.sampled_from(["EUR", "USD", "JPY"])
 keys = st.one_of(st.none(), st.sampled_from("abc"))
-facts = st.fixed_dictionaries({"amount": amounts, "age_ms": ages_ms, "currency": currencies})
+users = st.sampled_from(["a", "ж", "a+b"])
+facts = st.fixed_dictionaries(
+    {"amount": amounts, "age_ms": ages_ms, "currency": currencies, "user_id": st.none() | users}
+)
 
 
 class Model:
@@ -58,12 +66,12 @@ class Model:
         return 422 if timestamp_ms > now_ms + AHEAD_MS else 201
 
     def figures(
-        self, from_ms: int, currency: str | None = None
+        self, from_ms: int, currency: str | None = None, user_id: str | None = None
     ) -> tuple[int, Decimal, Decimal, Decimal]:
         found = [
             amount
-            for timestamp_ms, amount, code in self.accepted
-            if timestamp_ms >= from_ms and currency in (None, code)
+            for timestamp_ms, amount, code, user in self.accepted
+            if timestamp_ms >= from_ms and currency in (None, code) and user_id in (None, user)
         ]
         return (
             len(found),
@@ -84,6 +92,12 @@ class Service(RuleBasedStateMachine):
     @initialize(late=st.sampled_from(Late), lane=st.sampled_from(Switch))
     def begin(self, late: Late, lane: Switch) -> None:
         self._late, self._lane = late, lane
+        # Few transactions are to be many: users change over to a Window, and are read back step by step.
+        patch = self._resources.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(main, "Users", partial(Users, bucket_rows_max=4))
+        patch.setattr(upkeep, "_LOAD_ROWS_MAX", 3)
+        patch.setattr(upkeep, "_SWEEP_SECONDS", 0.01)
+        patch.setattr(upkeep, "_SWEEPS", 10**6)
         self.model = Model(keeps_late=late is Late.KEEP)
         self._now_ms = self._latest_ms = START_MS
         self._start()
@@ -169,22 +183,36 @@ class Service(RuleBasedStateMachine):
         assert self.service.client.delete("/transactions").status_code == 204
         self.model.accepted.clear()
 
-    @rule(span_ms=st.one_of(st.none(), st.integers(1, WINDOW_MS)), currency=st.none() | currencies)
-    def read(self, span_ms: int | None, currency: str | None) -> None:
+    @rule(
+        span_ms=st.one_of(st.none(), st.integers(1, WINDOW_MS)),
+        currency=st.none() | currencies,
+        user_id=st.none() | users,
+    )
+    def read(self, span_ms: int | None, currency: str | None, user_id: str | None) -> None:
         query = {} if span_ms is None else {"window": f"{span_ms}ms"}
         query |= {} if currency is None else {"currency": currency}
-        answer = self.service.client.get("/stats", params=query)
+        query |= {} if user_id is None else {"user_id": user_id}
+        answer = self._read(query)
         told = json.loads(answer.content, parse_float=Decimal)
         from_ms = self._now_ms - (span_ms or WINDOW_MS)
-        expected = self.model.figures(from_ms, currency)
+        expected = self.model.figures(from_ms, currency, user_id)
         assert (told["count"], told["sum"], told["min"], told["max"]) == expected
         for code, figures in told["by_currency"].items():
-            expected = self.model.figures(from_ms, code)
+            expected = self.model.figures(from_ms, code, user_id)
             assert (figures["count"], figures["sum"], figures["min"], figures["max"]) == expected
+
+    def _read(self, query: dict[str, str]) -> httpx.Response:
+        for _ in range(5000):
+            answer = self.service.client.get("/stats", params=query)
+            # What users have is read back behind the start, and by and by.
+            if answer.status_code == 200 or "user_id" not in query:
+                return answer
+            assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        raise AssertionError("not read back")
 
     @invariant()
     def the_whole_window_is_that_of_the_list(self) -> None:
-        self.read(None, None)
+        self.read(None, None, None)
 
     @rule()
     def restart(self) -> None:
@@ -221,7 +249,7 @@ class Service(RuleBasedStateMachine):
     @rule(place=st.integers(0, 1000), after_ms=st.integers(0, WINDOW_MS))
     def return_to_something_accepted(self, place: int, after_ms: int) -> None:
         if self.model.accepted:
-            timestamp_ms, _, _ = self.model.accepted[place % len(self.model.accepted)]
+            timestamp_ms, *_ = self.model.accepted[place % len(self.model.accepted)]
             now_ms = min(timestamp_ms + after_ms, self._latest_ms)
             self._set_clock(max(now_ms, self._latest_ms - STEP_BACK_MS_MAX))
 
@@ -235,17 +263,18 @@ class Service(RuleBasedStateMachine):
         raise AssertionError("not ready again")
 
     def _accept(self, fact: Fields, timestamp_ms: int) -> None:
-        self.model.accepted.append((timestamp_ms, Decimal(fact["amount"]), fact["currency"]))
+        amount, currency, user_id = Decimal(fact["amount"]), fact["currency"], fact["user_id"]
+        self.model.accepted.append((timestamp_ms, amount, currency, user_id))
 
     def _body(self, fact: Fields, timestamp_ms: int) -> bytes:
-        return json.dumps(
-            {"amount": fact["amount"], "timestamp": timestamp_ms, "currency": fact["currency"]}
-        ).encode()
+        fields = {name: fact[name] for name in ("amount", "currency", "user_id")}
+        return json.dumps({**fields, "timestamp": timestamp_ms}).encode()
 
     def _content(self, fact: Fields) -> bytes:
         """What an item says, however it is spelled."""
         timestamp_ms = self._now_ms - fact["age_ms"]
-        return f"{Decimal(fact['amount']).normalize()} {timestamp_ms} {fact['currency']}".encode()
+        amount = Decimal(fact["amount"]).normalize()
+        return f"{amount} {timestamp_ms} {fact['currency']} {fact['user_id']}".encode()
 
     def _assert_repeat(
         self, answer: httpx.Response, known: tuple[bytes, bytes], body: bytes, status: int
