@@ -10,7 +10,6 @@ It has one thread, in which nearly everything is C: meanwhile the event loop has
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -108,8 +107,11 @@ class Feed:
             await self._due.wait()
             await asyncio.sleep(_LAG_SECONDS)
             self._due.clear()
-            with contextlib.suppress(StoreRefused):
+            try:
                 await self._catch_up(self._tip)
+            except StoreRefused:
+                # Nobody else may ever say that it is due.
+                self._due.set()
 
     async def _answer(self, read: Callable[[Index], Result]) -> Result:
         """What is read once the index has come to where the ledger is now."""
@@ -134,6 +136,8 @@ class Feed:
                 return call(self._index or self._make())
             except apsw.FullError as error:
                 raise StoreRefused("there is no room for the feed's index") from error
+            except (apsw.BusyError, apsw.LockedError) as error:
+                raise StoreRefused("the ledger or the feed's index is locked") from error
             except apsw.InterruptError as error:
                 raise StoreRefused("the question takes too long") from error
             except (apsw.Error, OSError) as error:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import apsw
 import pytest
 
 from app.core.activity import Details, Status
@@ -14,7 +15,7 @@ from app.core.transaction import Row, Transaction
 from app.store.base import StoreRefused
 from app.store.sqlite import SQLiteStore
 from app.store.sqlite_feed import Feed
-from app.store.sqlite_index import Tip
+from app.store.sqlite_index import Index, Tip
 
 NOW_MS = 1_767_323_045_678
 ALL = Question()
@@ -152,7 +153,7 @@ def test_who_asks_while_too_much_is_missing_is_asked_to_come_again(tmp_path: Pat
     with_store(path, fill)
     index_path(path).unlink()
 
-    async def body(store: SQLiteStore) -> None:
+    async def ask() -> None:
         feed = Feed(path, step_rows=10, behind_rows_max=20)
         try:
             await feed.open(Tip(0, 0, 50))
@@ -169,7 +170,42 @@ def test_who_asks_while_too_much_is_missing_is_asked_to_come_again(tmp_path: Pat
         finally:
             await feed.close()
 
-    with_store(path, body)
+    asyncio.run(ask())
+
+
+def test_an_index_that_could_not_be_made_is_tried_again_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    append_and_read(path, [row(number) for number in range(50)], list(range(49, -1, -1)))
+    index_path(path).unlink()
+    monkeypatch.setattr("app.store.sqlite_feed._REMAKE_SECONDS", 0.01)
+    step, failures = Index.step, 2
+
+    def failing(index: Index, tip: Tip) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise apsw.IOError("a disk that fails")
+        step(index, tip)
+
+    monkeypatch.setattr(Index, "step", failing)
+
+    async def ask() -> None:
+        feed = Feed(path, step_rows=10, behind_rows_max=20)
+        try:
+            await feed.open(Tip(0, 0, 50))
+            while True:
+                try:
+                    page = await feed.page(ALL, FIRST)
+                    break
+                except StoreRefused:
+                    await asyncio.sleep(0.01)
+            assert len(page.rows) == 50
+        finally:
+            await feed.close()
+
+    asyncio.run(ask())
 
 
 def test_a_clear_is_seen_at_once_and_after_a_restart(tmp_path: Path) -> None:
