@@ -7,6 +7,7 @@ import click
 
 from app.commands.backup import backup
 from app.commands.clean import clean
+from app.commands.migrate import migrate
 from app.commands.seed import seed
 from app.commands.serve import serve
 from app.commands.token import token
@@ -25,6 +26,7 @@ def command_line(context: click.Context) -> int:
 
 
 command_line.add_command(serve)
+command_line.add_command(migrate)
 command_line.add_command(backup)
 command_line.add_command(token)
 command_line.add_command(seed)

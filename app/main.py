@@ -14,8 +14,8 @@ from app.core.window import Shape
 from app.ledger.history import History
 from app.ledger.ledger import Ledger
 from app.ledger.users import Users
-from app.settings import Authentication, Late, Settings, Switch
-from app.store.base import MemoryStore, Store
+from app.settings import Authentication, Late, Settings, SettingsError, Switch
+from app.store.base import MemoryStore, Store, StoreUnusable
 from app.store.sqlite import SQLiteStore
 from app.web.batch import Batch
 from app.web.cors import CrossOrigin
@@ -31,6 +31,10 @@ from app.web.stats import Stats
 from app.web.transactions import Transactions
 
 _DAY_MS: Final = 86_400_000
+NO_DRIVER: Final = (
+    "DATABASE_URL: PostgreSQL needs its driver: "
+    "pip install --require-hashes -r requirements-postgres.lock"
+)
 
 
 class Service(NamedTuple):
@@ -108,5 +112,19 @@ def _build_guard(settings: Settings, now_ms: Callable[[], int]) -> Guard:
 
 def build_store(settings: Settings) -> Store:
     """What DATABASE_URL names, not yet opened."""
+    if settings.has_database_server:
+        return _build_postgres(settings.database_url)
     path = settings.database_path
     return MemoryStore() if path is None else SQLiteStore(path)
+
+
+def _build_postgres(url: str) -> Store:
+    try:
+        # Its driver is an extra: who keeps a file need not have it.
+        from app.store.postgres import PostgresStore
+    except ImportError:
+        raise SettingsError(NO_DRIVER) from None
+    try:
+        return PostgresStore(url)
+    except StoreUnusable as error:
+        raise SettingsError(str(error)) from None

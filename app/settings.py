@@ -15,6 +15,7 @@ from app.core.currency import ISO_4217
 
 MEMORY: Final = "memory://"
 SQLITE: Final = "sqlite:///"
+_POSTGRESQL: Final = ("postgresql://", "postgres://")
 
 _CODE: Final = re.compile(r"[A-Z0-9]{2,12}")
 
@@ -78,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         str,
         Meta(
             description="Where transactions are kept: `sqlite:///` and a path (four slashes for an "
-            "absolute one), or `memory://`."
+            "absolute one), `postgresql://`, or `memory://`."
         ),
     ] = "sqlite:///data/millrace.db"
     window_seconds: Annotated[
@@ -189,8 +190,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 
     @property
     def database_path(self) -> Path | None:
-        """The database file, or None where rows are kept in memory."""
-        return None if self.database_url == MEMORY else Path(self.database_url[len(SQLITE) :])
+        """The database file, or None where rows are kept in memory or by a server."""
+        url = self.database_url
+        return Path(url[len(SQLITE) :]) if url.startswith(SQLITE) else None
+
+    @property
+    def has_database_server(self) -> bool:
+        """Whether rows are kept by PostgreSQL."""
+        return self.database_url.startswith(_POSTGRESQL)
+
+    @property
+    def database(self) -> str:
+        """Where rows are kept, for an operator to read: without a password, wherever that stands."""
+        if not self.has_database_server:
+            return self.database_url
+        scheme, _, rest = self.database_url.partition("://")
+        credentials, has_user, place = rest.rpartition("@")
+        user = re.split("[:?]", credentials)[0] + "@" if has_user else ""
+        return f"{scheme}://{user}{place.partition('?')[0]}"
 
 
 # Parts that are not built yet: to accept their settings would be a promise.
@@ -238,8 +255,10 @@ def _check(settings: Settings) -> None:
             "DEFAULT_CURRENCY: must be an ISO 4217 code in capitals, or one of EXTRA_CURRENCIES"
         )
     url = settings.database_url
-    if url != MEMORY and not _FILE_URL.fullmatch(url):
-        raise SettingsError("DATABASE_URL: must be sqlite:/// and the path of a file, or memory://")
+    if url != MEMORY and not settings.has_database_server and not _FILE_URL.fullmatch(url):
+        raise SettingsError(
+            "DATABASE_URL: must be sqlite:/// and the path of a file, postgresql://, or memory://"
+        )
     _check_auth(settings)
     _check_callers(settings)
 

@@ -21,7 +21,10 @@ def backup(file: Path) -> int:
 
     FILE is new, complete, checked and synced, or not there. To restore it is to start from it.
     """
-    source = read_settings(os.environ).database_path
+    settings = read_settings(os.environ)
+    source = settings.database_path
+    if settings.has_database_server:
+        raise SettingsError("DATABASE_URL: PostgreSQL is backed up by its own tools, such as pg_dump")
     if source is None:
         raise SettingsError("DATABASE_URL: memory:// keeps nothing that could be backed up")
     try:

@@ -17,7 +17,7 @@ import structlog
 
 from app.core.idempotency import Record
 from app.core.transaction import Row
-from app.store.base import Store, StoreFailed, StoreRefused
+from app.store.base import KeysTaken, Store, StoreFailed, StoreRefused
 
 # A full batch holds the event loop for some 2 ms of inserting.
 GATHERED_ROWS_MAX: Final = 1024
@@ -27,6 +27,11 @@ PENDING_ROWS_MAX: Final = 16_384
 # On a slow disk so many rows would wait for longer than that is worth: what would have to wait longer
 # than this, by the pace of the last commits, is not taken.
 PENDING_SECONDS_MAX: Final = 0.1
+# Nobody knows when one that takes longer will end: the disk or the server may hang.
+COMMIT_SECONDS_MAX: Final = 1.0
+
+# Whoever takes a key between its being looked up and its being kept does so once.
+_TRIES_MAX: Final = 5
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -107,6 +112,8 @@ class GroupCommit:
         self._last_seconds = 0.0
         self._pace_seconds = 0.0
         """What a commit takes: the shorter of the last two, as one may have copied back the WAL."""
+        self._began_seconds: float | None = None
+        """When what is under way on the store began."""
         self._wake = asyncio.Event()
         self._is_closing = False
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -118,6 +125,9 @@ class GroupCommit:
     def is_full(self) -> bool:
         """Whether so many rows wait, or for so long, that no more should be submitted."""
         if self._pending_rows >= PENDING_ROWS_MAX:
+            return True
+        began_seconds = self._began_seconds
+        if began_seconds is not None and monotonic() - began_seconds > COMMIT_SECONDS_MAX:
             return True
         # What joins a batch that is gathering, or is the first of the next, makes nobody wait.
         batch = self._gathering
@@ -176,7 +186,9 @@ class GroupCommit:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            self._began_seconds = monotonic()
             await self._jobs.popleft()()
+            self._began_seconds = None
 
     def _gather(self, weight: int) -> _Batch:
         batch = self._gathering
@@ -191,14 +203,10 @@ class GroupCommit:
     async def _commit(self, batch: _Batch) -> None:
         if batch is self._gathering:
             self._gathering = None
-        rows = [row for submitted, _ in batch.plain for row in submitted]
-        records: list[Record] = []
 
         async def keep_and_count() -> None:
-            if batch.keyed:
-                await self._settle(batch.keyed, rows, records)
-            if rows or records:
-                await self._store.append(rows, records)
+            rows = await self._keep(batch)
+            if rows is not None:
                 self._count(rows)
                 self._note_room()
 
@@ -220,6 +228,25 @@ class GroupCommit:
             except Exception:
                 # One caller's trouble must not cost the others their answer.
                 log.exception("answer_failed")
+
+    async def _keep(self, batch: _Batch) -> list[Row] | None:
+        """The rows of a batch, once they are kept; None where there was nothing to keep."""
+        for number in range(1, _TRIES_MAX + 1):
+            rows = [row for submitted, _ in batch.plain for row in submitted]
+            records: list[Record] = []
+            if batch.keyed:
+                await self._settle(batch.keyed, rows, records)
+            if not (rows or records):
+                return None
+            try:
+                await self._store.append(rows, records)
+            except KeysTaken:
+                # Nothing was kept and nobody was told anything: what the keys stand for is there now.
+                if number == _TRIES_MAX:
+                    raise
+            else:
+                return rows
+        raise AssertionError("the last try returns or raises")
 
     async def _settle(self, batch: list[Keyed], rows: list[Row], records: list[Record]) -> None:
         """Add what is to be kept of the keyed."""

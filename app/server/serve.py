@@ -187,7 +187,7 @@ def _make_room(connections_max: int) -> int:
 
 def _shown(settings: Settings) -> dict[str, object]:
     return {
-        "database": settings.database_url,
+        "database": settings.database,
         "window_seconds": settings.window_seconds,
         "late": settings.late.value,
         "auth": settings.authentication,

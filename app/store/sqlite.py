@@ -163,6 +163,8 @@ class SQLiteStore:
         self._latest_ms = 0
         self._wal_pages = 0
         self._has_failed = False
+        self.applied: list[str] = []
+        """The migrations that the database lacked when it was opened."""
 
     async def open(self) -> None:
         """Open or make the database and bring its schema up to date. Raises StoreUnusable."""
@@ -398,6 +400,7 @@ class SQLiteStore:
                     "INSERT INTO migrations VALUES (?, ?, ?)",
                     (migration.version, migration.name, migration.checksum),
                 )
+                self.applied.append(migration.name)
             self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()

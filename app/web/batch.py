@@ -110,6 +110,7 @@ class Batch:
         errors: list[_ItemError] = []
 
         def word(judged: Judged) -> bytes | None:
+            errors.clear()  # It may be judged once more, where another process has taken a key.
             rejected = _judge_items(items, judged.verdicts, errors)
             if is_atomic and rejected:
                 return None

@@ -166,7 +166,7 @@ def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
         ),
         *(
             ("DATABASE_URL", wrong)
-            for wrong in ("postgresql://localhost/millrace", "mysql://x", "memory://x", "memory")
+            for wrong in ("postgresql:/x", "postgresql+psycopg://x", "mysql://x", "memory://x", "memory")
         ),
         *(("REDIS_URL", wrong) for wrong in ("redis://localhost", "0", "off")),
         *(
@@ -330,7 +330,28 @@ def test_settings_do_not_show_their_values() -> None:
 
 @pytest.mark.parametrize("name", ["JWT_SECRET", "DATABASE_URL", "REDIS_URL"])
 def test_a_refusal_does_not_repeat_what_may_hold_a_password(name: str) -> None:
-    assert "hunter2" not in refusal(**{name: "postgresql://millrace:hunter2@localhost/millrace"})
+    assert "hunter2" not in refusal(**{name: "mysql://millrace:hunter2@localhost/millrace"})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://millrace:hunter2@db:5432/ledger", "postgresql://millrace@db:5432/ledger"),
+        (
+            "postgres://millrace:hunter2@one,two/ledger?sslmode=require",
+            "postgres://millrace@one,two/ledger",
+        ),
+        ("postgresql://millrace:hun@ter/2?hunter2@db/ledger", "postgresql://millrace@db/ledger"),
+        ("postgresql:///ledger?host=/run/postgresql&password=hunter2", "postgresql:///ledger"),
+        ("postgresql://db/ledger?password=hunter2&application_name=a@b", "postgresql://db/ledger@b"),
+        ("sqlite:///data/millrace.db", "sqlite:///data/millrace.db"),
+    ],
+)
+def test_a_database_is_shown_without_its_password(url: str, shown: str) -> None:
+    settings = read_settings({"DATABASE_URL": url})
+    assert settings.database == shown
+    assert settings.has_database_server is url.startswith("postgres")
+    assert "hunter2" not in shown
 
 
 @pytest.mark.parametrize(

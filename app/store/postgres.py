@@ -1,0 +1,253 @@
+"""The shared store: a PostgreSQL database, which has synced its log before an append returns.
+
+One connection writes, and holds the database for this process alone: two services over one would both
+be wrong. Some others read the feed beside it. Where the server is not there nothing is kept, and it is
+looked for again by the next call.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from app.core.idempotency import Key, Record
+from app.core.question import Page, Portion, Question
+from app.core.summary import Summary
+from app.core.transaction import Row
+from app.store import postgres_schema
+from app.store.base import SECRET_BYTES, StoreRefused, StoreUnusable, Tally
+from app.store.postgres_copy import COPY_RECORDS, COPY_ROWS, packed_records, packed_rows
+from app.store.postgres_feed import GET, Statement, page_statement, read_row, total_statement
+from app.store.postgres_session import Doubt, Session, line, row_of
+
+_CONNECT_SECONDS: Final = 3
+
+_READERS_MAX: Final = 4
+_WAITING_READS_MAX: Final = 64
+_WAIT_SECONDS: Final = 2.0
+_READ_SECONDS: Final = 5.0
+_READ_MS: Final = 4000
+# A window of an hour may hold as much as a hundred million rows.
+_TALLY_SECONDS: Final = 600
+
+_FIND: Final = "SELECT digest, fingerprint, packed, created_ms FROM idempotency WHERE digest = ANY(%s)"
+
+_EXPIRE: Final = """
+    DELETE FROM idempotency WHERE digest IN
+        (SELECT digest FROM idempotency WHERE created_ms < %s ORDER BY created_ms LIMIT %s)
+"""
+
+_TRIM: Final = """
+    DELETE FROM transactions WHERE id IN (SELECT id FROM transactions WHERE id < %s ORDER BY id LIMIT %s)
+"""
+
+_TALLY: Final = """
+    SELECT currency, timestamp_ms / %(slot)s * %(slot)s AS slot_ms, count(*),
+           sum(amount_units)::text, min(amount_units), max(amount_units)
+    FROM transactions WHERE timestamp_ms BETWEEN %(from)s AND %(to)s GROUP BY slot_ms, currency
+"""
+
+_CLEAR: Final = """
+    UPDATE ledger SET clearings = clearings + 1 RETURNING pg_current_xact_id()::text, clearings
+"""
+
+# The values of a question are all the planner has to go by: with others another plan is right.
+_PREPARE_READER: Final = """
+    SELECT set_config('statement_timeout', %s::text, false),
+           set_config('default_transaction_read_only', 'on', false),
+           set_config('plan_cache_mode', 'force_custom_plan', false)
+"""
+
+
+class PostgresStore:
+    """Keeps rows in the database that a URL names, as libpq reads it."""
+
+    def __init__(self, url: str) -> None:
+        """Raises StoreUnusable where libpq cannot read the URL."""
+        self._conninfo = _conninfo(url)
+        self._session = Session(self._conninfo)
+        self._readers: AsyncConnectionPool[AsyncConnection[Any]]
+
+    async def open(self) -> None:
+        """Connect, and hold the database. Its schema must be up to date. Raises StoreUnusable."""
+        await self._session.open()
+        self._readers = AsyncConnectionPool(
+            self._conninfo,
+            kwargs={"autocommit": True, "prepare_threshold": None},
+            min_size=1,
+            max_size=_READERS_MAX,
+            open=False,
+            configure=_prepare_reader,
+            # One that was lost is not handed out.
+            check=AsyncConnectionPool.check_connection,
+            timeout=_WAIT_SECONDS,
+            max_waiting=_WAITING_READS_MAX,
+            num_workers=1,
+        )
+        await self._readers.open()
+
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+        """Commit rows and records; when this returns the server has synced them to its disk."""
+        sources: list[tuple[bytes, Iterator[bytes]]] = []
+        # First, as theirs are the keys that may be taken.
+        if records:
+            sources.append((COPY_RECORDS, packed_records(records)))
+        if rows:
+            sources.append((COPY_ROWS, packed_rows(rows)))
+        if not sources:
+            return
+        try:
+            await self._session.copy(sources)
+        except Doubt as doubt:
+            if not await self._session.outcome(doubt, _trace(rows, records)):
+                raise StoreRefused("PostgreSQL: the connection was lost before the commit") from doubt
+
+    async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
+        """Look them all up by one statement."""
+        if not digests:
+            return {}
+        async with self._session.connected() as connection:
+            cursor = await connection.execute(_FIND, (list(digests),), binary=True)
+            return {
+                digest: Record(Key(digest, fingerprint), packed, created_ms)
+                async for digest, fingerprint, packed, created_ms in cursor
+            }
+
+    async def expire(self, before_ms: int, records_max: int) -> bool:
+        """Delete some of the oldest records."""
+        return await self._change(_EXPIRE, (before_ms, records_max)) == records_max
+
+    async def clear(self) -> None:
+        """Truncate the table, which waits for those who read it, but not for long."""
+        doubt: Doubt | None = None
+        clearings = 0
+        try:
+            async with self._session.connected() as connection, connection.transaction():
+                identifier, clearings = await row_of(await connection.execute(_CLEAR))
+                await connection.execute("TRUNCATE transactions")
+                doubt = Doubt(int(identifier))
+        except StoreRefused:
+            question = Statement("SELECT clearings >= %s FROM ledger", (clearings,))
+            if doubt is None or not await self._session.outcome(doubt, question):
+                raise
+
+    async def purge(self, rows_max: int) -> bool:
+        """Nothing is left to give back."""
+        return False
+
+    async def probe(self) -> None:
+        """Count the probes in the ledger's one row."""
+        await self._change("UPDATE ledger SET probes = probes + 1")
+
+    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
+        """Sum up the rows of a span of time, in the database."""
+        span = {"from": from_ms, "to": to_ms, "slot": resolution_ms}
+        async with self._session.connected(_TALLY_SECONDS) as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL statement_timeout = '{_TALLY_SECONDS}s'")
+            cursor = await connection.execute(_TALLY, span)
+            return [
+                Tally(currency, slot_ms, Summary(count, int(total), lowest, highest))
+                async for currency, slot_ms, count, total, lowest, highest in cursor
+            ]
+
+    async def trim(self, before_ms: int, rows_max: int) -> bool:
+        """Delete some of the rows with the least ids."""
+        first = UUID(int=max(before_ms, 0) << 80)
+        return await self._change(_TRIM, (first, rows_max)) == rows_max
+
+    async def secret(self) -> bytes:
+        """Draw it where there is none; of two at once the first one's holds."""
+        async with self._session.connected() as connection:
+            await connection.execute(
+                "INSERT INTO secret (value) VALUES (%s) ON CONFLICT DO NOTHING",
+                (secrets.token_bytes(SECRET_BYTES),),
+            )
+            (value,) = await row_of(await connection.execute("SELECT value FROM secret"))
+            return bytes(value)
+
+    async def get(self, identifier: int) -> Row | None:
+        """Look it up, on a connection of the readers."""
+        async with self._reader() as connection:
+            columns = await (await connection.execute(GET, (UUID(int=identifier),))).fetchone()
+            return None if columns is None else read_row(columns)
+
+    async def page(self, question: Question, portion: Portion) -> Page:
+        """Look them up, on a connection of the readers."""
+        statement = page_statement(question, portion)
+        async with self._reader() as connection:
+            found = await (await connection.execute(statement.text, statement.parameters)).fetchall()
+            total: int | None = None
+            if portion.with_total:
+                statement = total_statement(question)
+                (total,) = await row_of(await connection.execute(statement.text, statement.parameters))
+        rows = [read_row(columns) for columns in found[: portion.limit]]
+        return Page(rows, len(found) > portion.limit, total)
+
+    async def close(self) -> None:
+        """Leave the connections."""
+        await self._readers.close()
+        await self._session.close()
+
+    async def _change(self, statement: str, parameters: Sequence[int | UUID] = ()) -> int:
+        """Run one statement as a transaction; the number of rows it changed.
+
+        Where the connection is lost it may have happened nevertheless: only for what may happen twice.
+        """
+        async with self._session.connected() as connection:
+            return (await connection.execute(statement, parameters)).rowcount
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AsyncConnection[Any]]:
+        try:
+            async with asyncio.timeout(_READ_SECONDS), self._readers.connection() as connection:
+                yield connection
+        except TimeoutError:
+            raise StoreRefused("PostgreSQL: no answer in time") from None
+        except (PoolTimeout, TooManyRequests, psycopg.Error) as error:
+            # Whatever it is, nothing was to be kept.
+            raise StoreRefused(f"PostgreSQL: {line(error)}") from error
+
+
+async def migrate(url: str) -> list[str]:
+    """Bring a database up to date; the names of the migrations that it lacked. Raises StoreUnusable."""
+    try:
+        async with await AsyncConnection.connect(_conninfo(url), autocommit=True) as connection:
+            return await postgres_schema.migrate(connection)
+    except psycopg.Error as error:
+        raise StoreUnusable(f"cannot use PostgreSQL: {line(error)}") from None
+
+
+def _conninfo(url: str) -> str:
+    """What is to be connected to, with what the URL leaves open and libpq would wait for too long."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Without what libpq says: it may quote the password.
+        raise StoreUnusable("DATABASE_URL: is not a URL that PostgreSQL's library can read") from None
+    given.setdefault("connect_timeout", _CONNECT_SECONDS)
+    given.setdefault("application_name", "millrace")
+    given["client_encoding"] = "UTF8"
+    return make_conninfo("", **given)
+
+
+async def _prepare_reader(connection: AsyncConnection[Any]) -> None:
+    await connection.execute(_PREPARE_READER, (_READ_MS,))
+
+
+def _trace(rows: Sequence[Row], records: Sequence[Record]) -> Statement:
+    """Asks whether an append has left something: all of it is there then."""
+    if rows:
+        return Statement(
+            "SELECT EXISTS (SELECT FROM transactions WHERE id = %s)", (UUID(int=rows[0].id),)
+        )
+    return Statement(
+        "SELECT EXISTS (SELECT FROM idempotency WHERE digest = %s AND fingerprint = %s AND packed = %s)",
+        (records[0].key.digest, records[0].key.fingerprint, records[0].packed),
+    )
