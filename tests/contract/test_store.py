@@ -1,6 +1,7 @@
 """One suite over every store: what the ledger may rely on."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,14 +16,18 @@ from app.core.money import UNITS_MAX
 from app.core.summary import Summary
 from app.core.transaction import Row, Transaction
 from app.store.base import MemoryStore, Store, Tally
+from app.store.postgres import PostgresStore
 from app.store.sqlite import SQLiteStore
+from tests.support.postgres import database_url, needs_postgres
 
 Opener = Callable[[Path], Store]
 
-STORES = [
-    pytest.param(lambda path: MemoryStore(), id="memory"),
+MEMORY = pytest.param(lambda path: MemoryStore(), id="memory")
+DURABLE_STORES = [
     pytest.param(lambda path: SQLiteStore(path / "ledger.db"), id="sqlite"),
+    pytest.param(lambda path: PostgresStore(database_url(path)), id="postgresql", marks=needs_postgres),
 ]
+STORES = [MEMORY, *DURABLE_STORES]
 
 
 def row(number: int, timestamp_ms: int = 1000, amount_units: int = 1, currency: str = "EUR") -> Row:
@@ -97,7 +102,7 @@ def test_both_ends_of_a_span_are_included(opener: Opener, tmp_path: Path) -> Non
 def test_sums_past_64_bits_are_exact(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
         await store.append([row(number, 1000, UNITS_MAX) for number in range(7)])
-        await store.append([row(number, 1001, -UNITS_MAX) for number in range(7)])
+        await store.append([row(number, 1001, -UNITS_MAX) for number in range(7, 14)])
         assert {tally.summary.sum_units for tally in await store.tally(1000, 1001, 1)} == {
             7 * UNITS_MAX,
             -7 * UNITS_MAX,
@@ -159,6 +164,7 @@ def test_a_tally_is_that_of_the_rows_added_up_one_by_one(
     cut: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    numbers = itertools.count()
     expected: dict[tuple[str, int], Summary] = {}
     for timestamp_ms, amount_units, currency in (fact for batch in batches for fact in batch):
         if timestamp_ms >= cut:
@@ -166,12 +172,13 @@ def test_a_tally_is_that_of_the_rows_added_up_one_by_one(
             expected[key] = expected[key].merge(one) if key in expected else one
 
     async def body(store: Store) -> None:
+        await store.clear()
         for batch in batches:
-            await store.append([row(1, *fact) for fact in batch])
+            await store.append([row(next(numbers), *fact) for fact in batch])
         tallies = await store.tally(cut, 50, 1)
         assert {(t.currency, t.slot_ms): t.summary for t in tallies} == expected
 
-    with_store(opener, tmp_path_factory.mktemp("store"), body)
+    with_store(opener, tmp_path_factory.getbasetemp(), body)
 
 
 def test_memory_keeps_the_newest_rows_and_no_more() -> None:
@@ -204,7 +211,10 @@ def test_records_are_found_by_their_digests(opener: Opener, tmp_path: Path) -> N
     with_store(opener, tmp_path, body)
 
 
-def test_records_are_there_after_a_restart_and_expire_oldest_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opener", DURABLE_STORES)
+def test_records_are_there_after_a_restart_and_expire_oldest_first(
+    opener: Opener, tmp_path: Path
+) -> None:
     async def write(store: Store) -> None:
         for number in range(10):
             await store.append([], [record(number, created_ms=number)])
@@ -219,10 +229,13 @@ def test_records_are_there_after_a_restart_and_expire_oldest_first(tmp_path: Pat
         assert not await store.expire(0, records_max=5)
 
     for body in (write, expire):
-        with_store(lambda path: SQLiteStore(path / "ledger.db"), tmp_path, body)
+        with_store(opener, tmp_path, body)
 
 
-def test_records_of_a_clock_that_was_ahead_do_not_keep_those_behind_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opener", DURABLE_STORES)
+def test_records_of_a_clock_that_was_ahead_do_not_keep_those_behind_them(
+    opener: Opener, tmp_path: Path
+) -> None:
     async def body(store: Store) -> None:
         ahead = [record(number, created_ms=10**15) for number in range(20)]
         await store.append([], ahead)
@@ -233,7 +246,7 @@ def test_records_of_a_clock_that_was_ahead_do_not_keep_those_behind_them(tmp_pat
             each.key.digest for each in ahead
         }
 
-    with_store(lambda path: SQLiteStore(path / "ledger.db"), tmp_path, body)
+    with_store(opener, tmp_path, body)
 
 
 def test_memory_bounds_what_it_remembers_by_its_size_too() -> None:

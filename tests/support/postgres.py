@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -183,7 +184,8 @@ def make_database(server_url: str, template: str | None = None, *, is_migrated: 
         atexit.register(_drop, server_url, name)
     url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
     if template is None and is_migrated:
-        asyncio.run(migrate(url))
+        with ThreadPoolExecutor(1) as executor:  # A loop may be running here.
+            executor.submit(asyncio.run, migrate(url)).result(WAIT_SECONDS)
     return url
 
 
