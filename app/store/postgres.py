@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from app.core.idempotency import Key, Record
+from app.core.identifier import TIME_SHIFT
 from app.core.question import Page, Portion, Question
 from app.core.summary import Summary
 from app.core.transaction import Row
@@ -159,7 +160,7 @@ class PostgresStore:
 
     async def trim(self, before_ms: int, rows_max: int) -> bool:
         """Delete some of the rows with the least ids."""
-        first = UUID(int=max(before_ms, 0) << 80)
+        first = UUID(int=max(before_ms, 0) << TIME_SHIFT)
         return await self._change(_TRIM, (first, rows_max)) == rows_max
 
     async def secret(self) -> bytes:

@@ -14,7 +14,7 @@ from app.core.transaction import Row, Transaction
 _COLUMNS: Final = """id, timestamp_ms, amount_units, currency, user_id,
     transaction_type, product, status, coalesce(metadata_text, metadata::text)"""
 
-GET: Final = f"SELECT {_COLUMNS} FROM transactions WHERE id = %s"  # noqa: S608
+GET: Final = f"SELECT {_COLUMNS} FROM transactions WHERE id = %s"
 
 Parameter = int | str | bytes | UUID
 Columns = tuple[UUID, int, int, str, str | None, str | None, str | None, str | None, str | None]
@@ -34,7 +34,7 @@ def page_statement(question: Question, portion: Portion) -> Statement:
         timestamp_ms, identifier = portion.before
         conditions.append(("(timestamp_ms, id) < (%s, %s)", (timestamp_ms, UUID(int=identifier))))
     text = (
-        f"SELECT {_COLUMNS} FROM transactions {_where(conditions)} "  # noqa: S608
+        f"SELECT {_COLUMNS} FROM transactions {_where(conditions)} "
         "ORDER BY timestamp_ms DESC, id DESC LIMIT %s OFFSET %s"
     )
     return Statement(text, [*_parameters(conditions), portion.limit + 1, portion.offset])
@@ -43,7 +43,7 @@ def page_statement(question: Question, portion: Portion) -> Statement:
 def total_statement(question: Question) -> Statement:
     """How many rows a question finds."""
     conditions = _conditions(question)
-    text = f"SELECT count(*) FROM transactions {_where(conditions)}"  # noqa: S608
+    text = f"SELECT count(*) FROM transactions {_where(conditions)}"
     return Statement(text, _parameters(conditions))
 
 
