@@ -5,17 +5,14 @@ be wrong. Some others read the feed beside it. Where the server is not there not
 looked for again by the next call.
 """
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from app.core.idempotency import Key, Record
 from app.core.identifier import TIME_SHIFT
@@ -25,16 +22,12 @@ from app.core.transaction import Row
 from app.store import postgres_schema
 from app.store.base import SECRET_BYTES, StoreRefused, StoreUnusable, Tally
 from app.store.postgres_copy import COPY_RECORDS, COPY_ROWS, packed_records, packed_rows
-from app.store.postgres_feed import GET, Statement, page_statement, read_row, total_statement
+from app.store.postgres_feed import GET, Statement, page_statements, read_row, total_statement
+from app.store.postgres_readers import Readers
 from app.store.postgres_session import Doubt, Session, line, row_of
 
 _CONNECT_SECONDS: Final = 3
 
-_READERS_MAX: Final = 4
-_WAITING_READS_MAX: Final = 64
-_WAIT_SECONDS: Final = 2.0
-_READ_SECONDS: Final = 5.0
-_READ_MS: Final = 4000
 # A window of an hour may hold as much as a hundred million rows.
 _TALLY_SECONDS: Final = 600
 
@@ -59,13 +52,6 @@ _CLEAR: Final = """
     UPDATE ledger SET clearings = clearings + 1 RETURNING pg_current_xact_id()::text, clearings
 """
 
-# The values of a question are all the planner has to go by: with others another plan is right.
-_PREPARE_READER: Final = """
-    SELECT set_config('statement_timeout', %s::text, false),
-           set_config('default_transaction_read_only', 'on', false),
-           set_config('plan_cache_mode', 'force_custom_plan', false)
-"""
-
 
 class PostgresStore:
     """Keeps rows in the database that a URL names, as libpq reads it."""
@@ -74,25 +60,11 @@ class PostgresStore:
         """Raises StoreUnusable where libpq cannot read the URL."""
         self._conninfo = _conninfo(url)
         self._session = Session(self._conninfo)
-        self._readers: AsyncConnectionPool[AsyncConnection[Any]]
+        self._readers = Readers(self._conninfo)
 
     async def open(self) -> None:
         """Connect, and hold the database. Its schema must be up to date. Raises StoreUnusable."""
         await self._session.open()
-        self._readers = AsyncConnectionPool(
-            self._conninfo,
-            kwargs={"autocommit": True, "prepare_threshold": None},
-            min_size=1,
-            max_size=_READERS_MAX,
-            open=False,
-            configure=_prepare_reader,
-            # One that was lost is not handed out.
-            check=AsyncConnectionPool.check_connection,
-            timeout=_WAIT_SECONDS,
-            max_waiting=_WAITING_READS_MAX,
-            num_workers=1,
-        )
-        await self._readers.open()
 
     async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
         """Commit rows and records; when this returns the server has synced them to its disk."""
@@ -175,21 +147,30 @@ class PostgresStore:
 
     async def get(self, identifier: int) -> Row | None:
         """Look it up, on a connection of the readers."""
-        async with self._reader() as connection:
+
+        async def read(connection: AsyncConnection[Any]) -> Row | None:
             columns = await (await connection.execute(GET, (UUID(int=identifier),))).fetchone()
             return None if columns is None else read_row(columns)
 
+        return await self._readers.run(read)
+
     async def page(self, question: Question, portion: Portion) -> Page:
         """Look them up, on a connection of the readers."""
-        statement = page_statement(question, portion)
-        async with self._reader() as connection:
-            found = await (await connection.execute(statement.text, statement.parameters)).fetchall()
+
+        async def read(connection: AsyncConnection[Any]) -> Page:
+            found: Sequence[Any] = ()
+            for statement in page_statements(question, portion):
+                found = await (await connection.execute(statement.text, statement.parameters)).fetchall()
+                if len(found) > portion.limit:
+                    break
             total: int | None = None
             if portion.with_total:
                 statement = total_statement(question)
                 (total,) = await row_of(await connection.execute(statement.text, statement.parameters))
-        rows = [read_row(columns) for columns in found[: portion.limit]]
-        return Page(rows, len(found) > portion.limit, total)
+            rows = [read_row(columns) for columns in found[: portion.limit]]
+            return Page(rows, len(found) > portion.limit, total)
+
+        return await self._readers.run(read)
 
     async def close(self) -> None:
         """Leave the connections."""
@@ -203,17 +184,6 @@ class PostgresStore:
         """
         async with self._session.connected() as connection:
             return (await connection.execute(statement, parameters)).rowcount
-
-    @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[AsyncConnection[Any]]:
-        try:
-            async with asyncio.timeout(_READ_SECONDS), self._readers.connection() as connection:
-                yield connection
-        except TimeoutError:
-            raise StoreRefused("PostgreSQL: no answer in time") from None
-        except (PoolTimeout, TooManyRequests, psycopg.Error) as error:
-            # Whatever it is, nothing was to be kept.
-            raise StoreRefused(f"PostgreSQL: {line(error)}") from error
 
 
 async def migrate(url: str) -> list[str]:
@@ -236,10 +206,6 @@ def _conninfo(url: str) -> str:
     given.setdefault("application_name", "millrace")
     given["client_encoding"] = "UTF8"
     return make_conninfo("", **given)
-
-
-async def _prepare_reader(connection: AsyncConnection[Any]) -> None:
-    await connection.execute(_PREPARE_READER, (_READ_MS,))
 
 
 def _trace(rows: Sequence[Row], records: Sequence[Record]) -> Statement:

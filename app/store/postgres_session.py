@@ -124,7 +124,7 @@ class Session:
 
     @asynccontextmanager
     async def connected(
-        self, seconds: float | None = ANSWER_SECONDS
+        self, seconds: float | None = None
     ) -> AsyncIterator[AsyncConnection[Any]]:
         """The connection. What was begun on it and is lost is as if it had not been: not for a COMMIT.
 
@@ -134,13 +134,13 @@ class Session:
             raise StoreFailed("the store has failed before")
         is_sound = False
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds or ANSWER_SECONDS):
                 yield await self._reconnected()
             is_sound = True
         except TimeoutError:
             raise StoreRefused("PostgreSQL: no answer in time") from None
         except psycopg.Error as error:
-            is_sound = error.sqlstate is not None and not is_last_word(error)
+            is_sound = not is_lost(error)
             raise self._judged(error) from error
         finally:
             if not is_sound:
@@ -254,6 +254,11 @@ async def row_of(cursor: psycopg.AsyncCursor[Any]) -> tuple[Any, ...]:
     if row is None:
         raise psycopg.DataError("a row is missing")
     return tuple(row)
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection is of no more use."""
+    return error.sqlstate is None or is_last_word(error)
 
 
 def line(error: BaseException) -> str:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -164,8 +165,13 @@ _databases: dict[object, str] = {}
 
 
 @functools.cache
+def server_of_ours() -> PostgresServer:
+    """The throwaway server, which a test may kill if it starts it again."""
+    return PostgresServer()
+
+
 def _server_url() -> str:
-    return _NAMED or PostgresServer().url
+    return _NAMED or server_of_ours().url
 
 
 @functools.cache
@@ -201,9 +207,18 @@ def database_url(owner: object) -> str:
     return _databases[owner]
 
 
-def empty_database_url() -> str:
-    """The URL of a new database without a schema."""
-    return make_database(_server_url(), is_migrated=False)
+def new_database_url(*, is_migrated: bool = True) -> str:
+    """The URL of a new database, on the server that may be killed where there is one of ours."""
+    if PROGRAMS is not None and is_migrated and not _NAMED:
+        return make_database(_server_url(), _template())
+    return make_database(_server_url(), is_migrated=is_migrated)
+
+
+def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Run a statement as an operator would."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
 
 
 def rows_in_database(url: str) -> Amounts:
