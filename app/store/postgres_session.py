@@ -123,9 +123,7 @@ class Session:
             self._connection = None
 
     @asynccontextmanager
-    async def connected(
-        self, seconds: float | None = None
-    ) -> AsyncIterator[AsyncConnection[Any]]:
+    async def connected(self, seconds: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:
         """The connection. What was begun on it and is lost is as if it had not been: not for a COMMIT.
 
         Raises StoreRefused and StoreFailed.
