@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from loadtest.benchmark.load import Get, Increment, Load, Post, Sync
-from loadtest.benchmark.servers import FASTAPI, GO, NGINX, REDIS, UVICORN, Server, ours
+from loadtest.benchmark.servers import FASTAPI, GO, NGINX, POSTGRES, REDIS, UVICORN, Server, ours
 
 MEMORY: Final = "memory://"
 SQLITE: Final = "sqlite:///{directory}/millrace.db"
@@ -72,6 +72,7 @@ ARMS: Final = (
     _single("sqlite-plain", SQLITE, "plain", fast=False),
     _batches("batch-memory", MEMORY),
     _batches("batch-sqlite", SQLITE),
+    Arm("postgres", "single POST, PostgreSQL, fast lane", ours("postgres", POSTGRES), _OURS),
     Arm("fdatasync", "the disk under SQLite: 4 KiB, synced", None, Sync()),
     Arm("stats", "GET /stats, 10^5 in the window", _STATS, Get("/stats", in_window=_IN_WINDOW)),
     Arm("livez", "GET /livez, same process: a no-op", _STATS, Get("/livez")),
@@ -90,6 +91,7 @@ TARGETS: Final = (
     Target("single POST, memory ÷ FastAPI", "memory", "fastapi", 7.5, 9),
     Target("single POST, memory ÷ redis INCR", "memory", "redis", 0.95, 1.1),
     Target("single POST, SQLite ÷ bare uvicorn", "sqlite", "uvicorn", 1.0, 1.2),
+    Target("single POST, PostgreSQL ÷ SQLite", "postgres", "sqlite", 0.6, 0.8),
     Target("plain lane, memory ÷ bare uvicorn", "memory-plain", "uvicorn", 0.80, 0.90),
     Target("batches, memory tx ÷ INCR -P 16", "batch-memory", "redis-16", 0.6, 1.0),
     Target("batches, SQLite tx ÷ INCR -P 16", "batch-sqlite", "redis-16", 0.25, 0.4),
@@ -97,7 +99,7 @@ TARGETS: Final = (
 )
 
 # Where the arm of a row runs, that of its yardstick does too.
-DURABLE: Final = frozenset({"sqlite", "sqlite-plain", "batch-sqlite"})
+DURABLE: Final = frozenset({"sqlite", "sqlite-plain", "batch-sqlite", "postgres"})
 
 
 def chosen(names: list[str]) -> list[Arm]:

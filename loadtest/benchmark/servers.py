@@ -1,5 +1,6 @@
 """How each server is started on a port. What it keeps or needs lies in a directory of its own."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from loadtest.peers.noop import BODY
 
 _GO_SOURCE: Final = Path(__file__).parents[1] / "peers" / "go" / "main.go"
 _FAST_LANE: Final = "FAST_LANE"
+
+POSTGRES: Final = "MILLRACE_BENCHMARK_POSTGRES"
+"""Names a database, by its URL. Its server runs beside client and service, on any core."""
 
 _NGINX: Final = """
 daemon off;
@@ -62,13 +66,20 @@ def ours(name: str, database: str, fast_lane: bool | None = None) -> Server:
     """Millrace itself; `database` may name the {directory}. No `fast_lane` means as it is by default."""
 
     def prepare(directory: Path, port: int) -> Start:
+        command = [sys.executable, "-m", "app"]
         environment = {"PORT": str(port), "DATABASE_URL": database.format(directory=directory)}
+        build: list[str] = []
+        if database == POSTGRES:
+            if not os.environ.get(POSTGRES):
+                raise UnavailableError(f"{POSTGRES} names no database")
+            environment["DATABASE_URL"] = os.environ[POSTGRES]
+            build = [*command, "migrate"]
         # Before there is a fast lane, every lane is the plain one.
         if _has_fast_lane() and fast_lane is not None:
             environment[_FAST_LANE] = "on" if fast_lane else "off"
         elif fast_lane:
             raise UnavailableError(f"this version has no setting {_FAST_LANE}")
-        return Start([sys.executable, "-m", "app"], environment)
+        return Start(command, environment, build)
 
     return Server(name, prepare)
 
