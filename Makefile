@@ -12,7 +12,8 @@ TORTURE := MILLRACE_KILL_ROUNDS=20 MILLRACE_FRAMING_CASES=50000 MILLRACE_LANES_C
 	MILLRACE_KILL_POINTS=200 MILLRACE_FAULTS=50 MILLRACE_SLOW_CLIENTS=1 MILLRACE_OVERLOAD=1 \
 	MILLRACE_MODEL_RUNS=2000 MILLRACE_USER_READS=100000 MILLRACE_DRAINS=20 MILLRACE_RETRY_KEYS=10000 \
 	MILLRACE_ROTATIONS=3000 MILLRACE_FUZZ_BYTES=50000 MILLRACE_FUZZ_BODIES=100000 MILLRACE_FUZZ_REQUESTS=300 \
-	MILLRACE_FEED_ROWS=5000 MILLRACE_FEED_DATA=1
+	MILLRACE_FEED_ROWS=5000 MILLRACE_FEED_DATA=1 MILLRACE_FEED_QUESTIONS=1000 \
+	MILLRACE_POSTGRES_KILL_ROUNDS=10
 
 LOCUST_HOST       ?= http://127.0.0.1:8000
 LOCUST_USERS      ?= 50
@@ -61,7 +62,8 @@ load: $(VENV)/installed
 lock:
 	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(INSTALL) "$$(grep --only-matching '^uv==[0-9.]*' requirements.txt)"; }
 	$(COMPILE) requirements.txt --output-file requirements.lock
-	sed '/^# --- development/,$$d' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-serve.lock
+	sed '/^# --- postgresql/,$$d' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-serve.lock
+	grep '^psycopg' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-postgres.lock
 	grep '^locust==' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-load.lock
 
 ## env-example: write .env.example anew, after a change of app/settings.py

@@ -1,6 +1,7 @@
 """The locks are those of the list: `make lock` writes them anew."""
 
 import re
+import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 LISTED = (ROOT / "requirements.txt").read_text("utf-8")
-SERVING = LISTED.partition("\n# --- development")[0]
+SERVING = LISTED.partition("\n# --- postgresql")[0]
+POSTGRES = "\n".join(line for line in LISTED.splitlines() if line.startswith("psycopg"))
 LOADING = "\n".join(line for line in LISTED.splitlines() if line.startswith("locust=="))
+
+PARTS = ["requirements-serve.lock", "requirements-postgres.lock", "requirements-load.lock"]
 
 # A package, its version, where it is for some machines only, and its hashes.
 _LOCKED = re.compile(
@@ -60,6 +64,7 @@ def brought_along(wanted: list[Requirement]) -> set[str]:
     [
         ("requirements.lock", LISTED),
         ("requirements-serve.lock", SERVING),
+        ("requirements-postgres.lock", POSTGRES),
         ("requirements-load.lock", LOADING),
     ],
 )
@@ -76,15 +81,18 @@ def test_a_lock_has_what_its_list_needs_and_nothing_else(name: str, text: str) -
     assert here == brought_along(wanted)
 
 
-@pytest.mark.parametrize("name", ["requirements-serve.lock", "requirements-load.lock"])
+def test_the_extra_is_that_of_the_list() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["optional-dependencies"]["postgres"] == [str(each) for each in listed(POSTGRES)]
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_what_is_in_several_locks_is_the_same_in_each(name: str) -> None:
     everything = locked("requirements.lock")
     for package, (version, _, hashes) in locked(name).items():
         assert (version, hashes) == (everything[package][0], everything[package][2])
 
 
-@pytest.mark.parametrize(
-    "name", ["requirements.lock", "requirements-serve.lock", "requirements-load.lock"]
-)
+@pytest.mark.parametrize("name", ["requirements.lock", *PARTS])
 def test_a_lock_names_no_registry(name: str) -> None:
     assert "://" not in (ROOT / name).read_text("utf-8")
