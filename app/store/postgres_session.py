@@ -192,8 +192,9 @@ class Session:
             await connection.close()
 
     async def _reconnected(self) -> AsyncConnection[Any]:
-        if self._connection is not None and not self._connection.closed:
+        if self._connection is not None and not _has_ended(self._connection):
             return self._connection
+        await self.close()
         connection, backend = await self._connect()
         self._connection = connection
         await self._end_backend(connection)
@@ -252,6 +253,17 @@ async def row_of(cursor: psycopg.AsyncCursor[Any]) -> tuple[Any, ...]:
     if row is None:
         raise psycopg.DataError("a row is missing")
     return tuple(row)
+
+
+def _has_ended(connection: AsyncConnection[Any]) -> bool:
+    """Whether the server has closed it meanwhile: then another one does as well, and nothing is lost."""
+    try:
+        # Its last words come before the end.
+        connection.pgconn.consume_input()
+        connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return connection.closed
 
 
 def is_lost(error: psycopg.Error) -> bool:
