@@ -15,6 +15,7 @@ class Fault(Enum):
 
     DROP = "it never arrives, and the server does not learn that its client is gone"
     DROP_ANSWER = "it arrives, and the answer is lost"
+    DELAY = "it arrives when its client has been gone for a while"
 
 
 class FaultProxy:
@@ -27,6 +28,8 @@ class FaultProxy:
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.struck = 0
+        self.delivered = asyncio.Event()
+        """What is delayed arrives when this is set."""
 
     @property
     def url(self) -> str:
@@ -68,6 +71,10 @@ class FaultProxy:
                         await there[0].read(1)
                     self.struck += 1
                     writer.transport.abort()
+                    if fault is Fault.DELAY:
+                        await self.delivered.wait()
+                        there[1].write(data)
+                        there[1].close()
                     return
                 there[1].write(data)
             there[1].close()
