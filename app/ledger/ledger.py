@@ -51,7 +51,7 @@ class Unready(Enum):
 
     STARTING = "reading back the last window"
     CLOCK_STEPPED = "the clock was set back, and the window is being read back"
-    STORE_REFUSES = "the store takes nothing: it is full, locked, or does not answer"
+    STORE_REFUSES = "the store takes nothing: its disk is full, it is locked, or it does not answer"
     STORE_FAILED = "the store has failed"
     OVERLOADED = "too many transactions are waiting to be stored"
     DRAINING = "shutting down"
