@@ -217,8 +217,9 @@ def new_database_url(*, is_migrated: bool = True) -> str:
 
 
 def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """Run a statement as an operator would."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    """Run a statement as an operator would, who does not wait for ever for a lock."""
+    options = f"-c statement_timeout={WAIT_SECONDS:g}s"
+    with psycopg.connect(url, autocommit=True, options=options) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
