@@ -18,9 +18,9 @@ from app.core.idempotency import Key, Record
 from app.core.identifier import TIME_SHIFT
 from app.core.question import Page, Portion, Question
 from app.core.summary import Summary
-from app.core.transaction import Row
+from app.core.transaction import Row, Transaction
 from app.store import postgres_schema
-from app.store.base import SECRET_BYTES, StoreRefused, StoreUnusable, Tally
+from app.store.base import SECRET_BYTES, Recent, StoreRefused, StoreUnusable, Tally, Walk
 from app.store.postgres_copy import COPY_RECORDS, COPY_ROWS, packed_records, packed_rows
 from app.store.postgres_feed import GET, Statement, page_statements, read_row, total_statement
 from app.store.postgres_readers import Readers
@@ -47,6 +47,14 @@ _TALLY: Final = """
            sum(amount_units)::text, min(amount_units), max(amount_units)
     FROM transactions WHERE timestamp_ms BETWEEN %(from)s AND %(to)s GROUP BY slot_ms, currency
 """
+
+_NEWEST: Final = "SELECT id FROM transactions ORDER BY id DESC LIMIT 1"
+
+_RECENT: Final = """
+    SELECT timestamp_ms, id, amount_units, currency, user_id FROM transactions
+    WHERE (timestamp_ms, id) > (%s, %s) AND timestamp_ms <= %s ORDER BY timestamp_ms, id LIMIT %s
+"""
+_ID_BITS: Final = 128
 
 _CLEAR: Final = """
     UPDATE ledger SET clearings = clearings + 1 RETURNING pg_current_xact_id()::text, clearings
@@ -171,6 +179,30 @@ class PostgresStore:
             return Page(rows, len(found) > portion.limit, total)
 
         return await self._readers.run(read)
+
+    async def recent(self, from_ms: int, to_ms: int, rows_max: int, walk: Walk | None = None) -> Recent:
+        """Read the next rows of the span, by time; those that came since the walk began are left out.
+
+        That is told by their ids: no process is to be given a clock that is behind the one before.
+        """
+        async with self._session.connected() as connection:
+            if walk is None:
+                newest = await (await connection.execute(_NEWEST)).fetchone()
+                if newest is None:
+                    return Recent([], None)
+                walk = Walk((from_ms << _ID_BITS) - 1, newest[0].int)
+            timestamp_ms, identifier = divmod(walk.after, 1 << _ID_BITS)
+            span = (timestamp_ms, UUID(int=identifier), to_ms, rows_max)
+            found = await (await connection.execute(_RECENT, span)).fetchall()
+        transactions = [
+            Transaction(amount_units, each_ms, currency, user_id)
+            for each_ms, each_id, amount_units, currency, user_id in found
+            if user_id is not None and each_id.int <= walk.until
+        ]
+        if len(found) < rows_max:
+            return Recent(transactions, None)
+        last_ms, last_id = found[-1][:2]
+        return Recent(transactions, Walk(last_ms << _ID_BITS | last_id.int, walk.until))
 
     async def close(self) -> None:
         """Leave the connections."""

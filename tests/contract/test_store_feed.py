@@ -199,3 +199,33 @@ def test_a_secret_is_drawn_once(opener: Opener, tmp_path: Path) -> None:
         with_store(opener, tmp_path, body)
     assert len(secrets[0]) == 32
     assert secrets[0] == secrets[1]
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_a_walk_finds_the_users_transactions_that_were_there_when_it_began(
+    opener: Opener, tmp_path: Path
+) -> None:
+    chance = random.Random(SEED)
+    rows = [row_of(chance, number) for number in range(ROWS)]
+    later = (row_of(chance, number) for number in range(ROWS, 2 * ROWS))
+    from_ms, to_ms = NOW_MS - 40, NOW_MS - 10
+    wanted = [
+        msgspec.structs.replace(row.transaction, details=None)
+        for row in rows
+        if row.transaction.user_id is not None and from_ms <= row.transaction.timestamp_ms <= to_ms
+    ]
+
+    async def body(store: Store) -> None:
+        await store.append(rows)
+        step = await store.recent(from_ms, to_ms, 7)
+        found = list(step.transactions)
+        while step.rest is not None:
+            await store.append([next(later)])
+            step = await store.recent(from_ms, to_ms, 7, step.rest)
+            assert len(step.transactions) <= 7
+            found += step.transactions
+        plain = [msgspec.structs.replace(each, details=None) for each in found]
+        assert sorted(plain, key=str) == sorted(wanted, key=str)
+        assert list((await store.recent(10**15, 10**16, 7)).transactions) == []
+
+    with_store(opener, tmp_path, body)
