@@ -17,7 +17,9 @@ from app.store.postgres import PostgresStore
 from tests.support.ledger_file import Amounts, figures, figures_of, sqlite_url
 from tests.support.load import Load
 from tests.support.postgres import (
+    PostgresServer,
     ask,
+    make_database,
     needs_postgres,
     needs_postgres_of_ours,
     new_database_url,
@@ -76,7 +78,9 @@ def test_kills_of_the_service_lose_nothing_that_was_acknowledged() -> None:
 
 @needs_postgres_of_ours
 def test_kills_of_the_server_lose_nothing_and_need_no_hand() -> None:
-    server, url = server_of_ours(), new_database_url()
+    # One of its own: a start after a kill syncs every file of every database.
+    server = PostgresServer()
+    url = make_database(server.url)
     with ServiceProcess(environment(url)) as service:
         load = Load(service.serving(), connections=CONNECTIONS, refusal_pause_seconds=0.02)
 
@@ -93,6 +97,7 @@ def test_kills_of_the_server_lose_nothing_and_need_no_hand() -> None:
     load.check(rows)
     assert load.unexplained(rows) == {}
     assert load.codes.keys() <= {"store_refused", "overloaded"}
+    server.remove()
 
 
 @needs_postgres_of_ours

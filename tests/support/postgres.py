@@ -90,8 +90,6 @@ class PostgresServer:
             "shared_buffers": "32MB",
             "max_connections": 40,
             "autovacuum": "off",
-            # Or a start after a kill would sync every file of every test's database.
-            "recovery_init_sync_method": "syncfs",
             "log_min_messages": "fatal",
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
