@@ -11,7 +11,6 @@ other error, of a sync above all, leaves unknown what the disk holds: SQLite wou
 after it, so the store refuses to (StoreFailed).
 """
 
-import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +36,7 @@ from app.store.base import (
     Tally,
     Walk,
 )
+from app.store.files import lock, make_directory, sync_directory
 from app.store.sqlite_feed import Feed
 from app.store.sqlite_index import Tip
 from app.store.worker import Worker
@@ -366,8 +366,8 @@ class SQLiteStore:
         if version < _SQLITE_VERSION_MIN:
             raise StoreUnusable(f"SQLite {apsw.sqlite_lib_version()} has a known WAL corruption bug")
         try:
-            _make_directory(self._path.parent)
-            self._lock_file = _lock(self._path.with_name(self._path.name + "-lock"))
+            make_directory(self._path.parent)
+            self._lock_file = lock(self._path.with_name(self._path.name + "-lock"))
             self._connection = apsw.Connection(str(self._path))
             # Stepped to the end: each statement only runs when the one before it has been read out.
             self._connection.execute(_PRAGMAS).fetchall()
@@ -383,7 +383,7 @@ class SQLiteStore:
             # an error when it syncs the directory that the WAL is then an entry of.
             self._connection.execute(_PROBE)
             self._secret = self._drawn_secret()
-            _sync_directory(self._path.parent)
+            sync_directory(self._path.parent)
         except (OSError, apsw.Error, migrations.MigrationError) as error:
             raise StoreUnusable(f"cannot use {self._path}: {error}") from error
 
@@ -440,30 +440,3 @@ def _detail_columns(details: Details) -> tuple[str | None, ...]:
 
 def _record_columns(record: Record) -> tuple[bytes, bytes, bytes, int]:
     return record.key.digest, record.key.fingerprint, record.packed, record.created_ms
-
-
-def _make_directory(directory: Path) -> None:
-    """Make a directory whose own entry survives a power loss, as the rows in it are to."""
-    if not directory.exists():
-        _make_directory(directory.parent)
-        directory.mkdir(exist_ok=True)
-        _sync_directory(directory.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    file = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _lock(path: Path) -> int:
-    """Keep a second process off the database: two rings over one file would both be wrong."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise StoreUnusable(f"{path.name.removesuffix('-lock')} is in use by another process") from None
-    return file

@@ -253,7 +253,8 @@ def test_memory_bounds_what_it_remembers_by_its_size_too() -> None:
     async def body() -> None:
         store = MemoryStore()
         noise = random.Random(1).randbytes(2**20)
-        records = [Record.of(record(number).key, noise, 0) for number in range(100)]
+        packed = Record.of(record(0).key, noise, 0).packed
+        records = [Record(record(number).key, packed, 0) for number in range(100)]
         for each in records:
             await store.append([], [each])
         found = await store.find([each.key.digest for each in records])
