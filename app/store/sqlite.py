@@ -161,6 +161,7 @@ class SQLiteStore:
         self._cleared_seq = 0
         self._last_seq = 0
         self._latest_ms = 0
+        self._trims = 0
         self._wal_pages = 0
         self._has_failed = False
 
@@ -214,7 +215,8 @@ class SQLiteStore:
     async def trim(self, before_ms: int, rows_max: int) -> bool:
         """Delete some of the oldest rows; one that a clock ahead has dated keeps those behind it."""
         trimmed = await self._write(_TRIM, ((before_ms << TIME_SHIFT).to_bytes(16), rows_max))
-        self._feed.note(self._tip, has_gaps=True)
+        self._trims += 1
+        self._feed.note(self._tip)
         return trimmed == rows_max
 
     async def secret(self) -> bytes:
@@ -281,7 +283,7 @@ class SQLiteStore:
 
     @property
     def _tip(self) -> Tip:
-        return Tip(self._epoch, self._cleared_seq, self._last_seq)
+        return Tip(self._epoch, self._cleared_seq, self._last_seq, self._trims)
 
     def _columns(self, rows: Sequence[Row]) -> Iterator[tuple[int | bytes | str | None, ...]]:
         epoch = self._epoch
