@@ -20,8 +20,9 @@ _WORD: Final = re.compile(rf"[{_IDEOGRAPHS}]|(?:(?![{_IDEOGRAPHS}])[^\W_])+|[^\w
 _ALIKE: Final = str.maketrans(
     {"\u0131": "i", "ł": "l", "ø": "o", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe"}
 )
-# Marks above and below a letter, and what joins or varies signs without being seen.
-_UNSEEN: Final = frozenset(("Mn", "Me", "Cf", "Cc", "Cs", "Co", "Cn"))
+# Marks above and below a letter, and what joins or varies signs without being seen. What this Unicode
+# does not know, or leaves to others, may well be seen: an emoji of next year, or a maker's own sign.
+_UNSEEN: Final = frozenset(("Mn", "Me", "Cf", "Cc", "Cs"))
 
 
 def words(text: str) -> Iterator[str]:
@@ -38,5 +39,5 @@ def words(text: str) -> Iterator[str]:
         text = text.lower()
     for match in _WORD.finditer(text):
         word = match[0]
-        if word.isprintable():
+        if word > "\x1f" and word != "\x7f":
             yield word[:WORD_CHARS_MAX]
