@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import sqlite3
 import threading
@@ -14,7 +15,7 @@ import pytest
 from app.core.activity import Details, Status
 from app.core.question import Page, Portion, Question, place
 from app.core.transaction import Row, Transaction
-from app.store import sqlite_feed
+from app.store import sqlite, sqlite_feed
 from app.store.base import StoreRefused
 from app.store.sqlite import SQLiteStore
 from app.store.sqlite_feed import Feed
@@ -270,6 +271,31 @@ def test_it_goes_on_catching_up_after_a_failure_though_nothing_more_is_kept(
             await feed.close()
 
     with_store(path, body)
+
+
+def test_the_loop_turns_while_words_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_TURN_SECONDS", -1)
+    # One sign becomes eighteen letters and gaps, and nothing of it is ASCII.
+    longest = json.dumps({"x": "\ufdfa" * 1360}, ensure_ascii=False).encode()
+
+    async def body(store: SQLiteStore) -> None:
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        turning = asyncio.create_task(turn())
+        await store.append([row(number, metadata=longest) for number in range(20)])
+        turning.cancel()
+        assert turns >= 20
+        assert (await store.page(ALL, Portion(1, with_total=True))).total == 20
+
+    with_store(tmp_path / "ledger.db", body)
 
 
 def test_a_clear_is_seen_at_once_and_after_a_restart(tmp_path: Path) -> None:
