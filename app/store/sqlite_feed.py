@@ -128,6 +128,9 @@ class Feed:
         """Run a call in the thread."""
 
         def guarded() -> Result:
+            if self._is_closing:
+                # What is queued would each take its time, and nobody is left to hear of it.
+                raise StoreRefused("the feed is closing")
             try:
                 return call(self._index or self._make())
             except apsw.FullError as error:

@@ -168,6 +168,7 @@ class Index:
 
     def __init__(self, path: Path, ledger_path: Path, step_rows: int) -> None:
         self._deadline = inf
+        self._is_interrupted = False
         self._step_rows = step_rows
         self.indexed = -1, 0
         """The epoch and the row up to which the index has come."""
@@ -182,7 +183,8 @@ class Index:
             raise
 
     def interrupt(self) -> None:
-        """Break off what is being read; the one call that another thread may make."""
+        """Break off what is under way, or just begins; the one call that another thread may make."""
+        self._is_interrupted = True
         self._connection.interrupt()
 
     def close(self) -> None:
@@ -312,4 +314,4 @@ class Index:
         return self._connection.execute(statement, parameters).fetchall()
 
     def _is_overdue(self) -> bool:
-        return monotonic() > self._deadline
+        return self._is_interrupted or monotonic() > self._deadline

@@ -298,6 +298,39 @@ def test_the_loop_turns_while_words_are_looked_for(
     with_store(tmp_path / "ledger.db", body)
 
 
+def test_an_end_waits_for_no_questions_that_are_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    append_and_read(path, [row(1)], [1])
+    begun, let_go = threading.Event(), threading.Event()
+    asked = 0
+
+    def slow(_index: Index, _question: Question, _portion: Portion) -> Page:
+        nonlocal asked
+        asked += 1
+        begun.set()
+        let_go.wait(WAIT_SECONDS)
+        return Page([], has_more=False)
+
+    async def body(store: SQLiteStore) -> None:
+        feed = Feed(path)
+        await feed.open(Tip(0, 0, 1, 0))
+        assert numbers(await feed.page(ALL, FIRST)) == [1]
+        monkeypatch.setattr(Index, "page", slow)
+        waiting = [asyncio.create_task(feed.page(ALL, FIRST)) for _ in range(4)]
+        await asyncio.to_thread(begun.wait, WAIT_SECONDS)
+        closing = asyncio.create_task(feed.close())
+        await asyncio.sleep(0)
+        let_go.set()
+        await closing
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [isinstance(end, StoreRefused) for end in ends] == [False, True, True, True]
+        assert asked == 1
+
+    with_store(path, body)
+
+
 def test_a_clear_is_seen_at_once_and_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
 
