@@ -85,9 +85,8 @@ def terms(details: Details) -> list[str]:
         value = metadata.get(name)
         if isinstance(value, str):
             found[metadata_term(name, value)] = None
-    for text in texts(metadata):
-        for word in words(text):
-            found[word_term(word)] = None
+    distinct = {word: None for text in texts(metadata) for word in words(text)}
+    found.update(dict.fromkeys(map(word_term, distinct)))
     return list(found)
 
 

@@ -112,7 +112,7 @@ def read_metadata(literal: bytes, transaction_type: TransactionType | None) -> b
     Raises Invalid, which names every known field that is wrong, and ValueError for the whole.
     """
     if len(literal) > METADATA_BYTES_MAX:
-        raise ValueError(f"must have at most {METADATA_BYTES_MAX} bytes")
+        raise ValueError(_TOO_LONG)
     try:
         value = msgspec.json.decode(literal)
     except RecursionError:
@@ -131,7 +131,11 @@ def read_metadata(literal: bytes, transaction_type: TransactionType | None) -> b
     ]
     if errors:
         raise Invalid(*errors)
-    return msgspec.json.encode(value, order="sorted")
+    kept = msgspec.json.encode(value, order="sorted")
+    if len(kept) > METADATA_BYTES_MAX:
+        # A number such as 1e15 is longer when it is written out.
+        raise ValueError(_TOO_LONG)
+    return kept
 
 
 def own_fields(transaction_type: TransactionType) -> Mapping[str, str]:
@@ -144,6 +148,7 @@ def own_fields(transaction_type: TransactionType) -> Mapping[str, str]:
     }
 
 
+_TOO_LONG: Final = f"must have at most {METADATA_BYTES_MAX} bytes"
 _TOO_DEEP: Final = f"must not be nested deeper than {DEPTH_MAX} levels"
 
 

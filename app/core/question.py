@@ -1,6 +1,7 @@
 """A question to the feed: which transactions, and which part of them; and the plain way to answer it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from heapq import heappop, heappush, heappushpop
 from typing import NamedTuple
 
 import msgspec
@@ -84,10 +85,33 @@ def matches(row: Row, question: Question) -> bool:
     return found.issuperset(question.words)
 
 
-def cut(rows: Iterable[Row], portion: Portion) -> Page:
-    """The wanted part of rows that were found, whatever their order."""
-    found = sorted(rows, key=place, reverse=True)
-    behind = [row for row in found if portion.before is None or place(row) < portion.before]
-    wanted = behind[portion.offset : portion.offset + portion.limit + 1]
-    total = len(found) if portion.with_total else None
-    return Page(wanted[: portion.limit], len(wanted) > portion.limit, total)
+class Cut:
+    """Cuts the wanted part out of rows that are found one by one, in any order.
+
+    However many they are, no step takes long: they are never sorted all at once.
+    """
+
+    def __init__(self, portion: Portion) -> None:
+        self._portion = portion
+        self._found = 0
+        # The newest that the part may be made of: a heap, the oldest on its top.
+        self._newest: list[tuple[Place, Row]] = []
+        self._newest_max = portion.offset + portion.limit + 1
+
+    def add(self, row: Row) -> None:
+        """One more was found."""
+        self._found += 1
+        before, placed = self._portion.before, (place(row), row)
+        if before is not None and placed[0] >= before:
+            return
+        if len(self._newest) < self._newest_max:
+            heappush(self._newest, placed)
+        else:
+            heappushpop(self._newest, placed)
+
+    def page(self) -> Page:
+        """The part, when all have been found; this is the last call."""
+        limit = self._portion.limit
+        number = min(len(self._newest) - self._portion.offset, limit + 1)
+        rows = [heappop(self._newest)[1] for _ in range(number)][::-1]
+        return Page(rows[:limit], len(rows) > limit, self._found if self._portion.with_total else None)

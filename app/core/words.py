@@ -14,14 +14,15 @@ WORD_CHARS_MAX: Final = 64
 
 # Ideographs and kana are written without spaces, so each is a word of its own.
 _IDEOGRAPHS: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD: Final = re.compile(rf"[{_IDEOGRAPHS}]|(?:(?![{_IDEOGRAPHS}])[^\W_])+|[^\w\s]|_")
+_WORD: Final = re.compile(rf"[{_IDEOGRAPHS}]|[^\W_{_IDEOGRAPHS}]+|[^\w\s]|_")
 
 # Letters that Unicode does not decompose, though readers take the one for the other.
 _ALIKE: Final = str.maketrans(
     {"\u0131": "i", "ł": "l", "ø": "o", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe"}
 )
-# Marks above and below a letter, and what joins or varies signs without being seen.
-_UNSEEN: Final = frozenset(("Mn", "Me", "Cf", "Cc", "Cs", "Co", "Cn"))
+# Marks above and below a letter, and what joins or varies signs without being seen. What this Unicode
+# does not know, or leaves to others, may well be seen: an emoji of next year, or a maker's own sign.
+_UNSEEN: Final = frozenset(("Mn", "Me", "Cf", "Cc", "Cs"))
 
 
 def words(text: str) -> Iterator[str]:
@@ -29,14 +30,19 @@ def words(text: str) -> Iterator[str]:
     if not text.isascii():
         decomposed = unicodedata.normalize("NFKD", text.casefold())
         # Once more: what is decomposed may have capitals again.
-        text = "".join(
-            " " if char in "\t\n\r" else char
-            for char in decomposed.casefold().translate(_ALIKE)
-            if char in "\t\n\r" or unicodedata.category(char) not in _UNSEEN
-        )
+        folded = decomposed.casefold().translate(_ALIKE)
+        # A letter may become many, so each is looked at once, however often it comes.
+        text = folded.translate({ord(char): _seen(char) for char in set(folded) if not char.isalnum()})
     else:
         text = text.lower()
     for match in _WORD.finditer(text):
         word = match[0]
-        if word.isprintable():
+        if word > "\x1f" and word != "\x7f":
             yield word[:WORD_CHARS_MAX]
+
+
+def _seen(char: str) -> str:
+    """What is left of a character that is neither letter nor digit."""
+    if char in "\t\n\r":
+        return " "
+    return "" if unicodedata.category(char) in _UNSEEN else char

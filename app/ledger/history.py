@@ -17,8 +17,10 @@ from app.store.base import Store, StoreFailed, StoreRefused
 
 # Questions that are looked up at a time: each may have the store read all there is.
 _LOOKING_MAX: Final = 4
-# With as many waiting, the last would wait for minutes.
+# So many wait for that at most, and for so long: by then hardly anyone still waits for the answer, and
+# a burst of slow questions would hold the feed for minutes after those who asked them have gone.
 _WAITING_MAX: Final = 256
+_WAITING_SECONDS_MAX: Final = 5.0
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -80,8 +82,14 @@ class History:
             raise Unreadable(Verdict.UNREADY)
         self._waiting += 1
         try:
-            async with self._looking:
+            async with asyncio.timeout(_WAITING_SECONDS_MAX):
+                await self._looking.acquire()
+            try:
                 return await self._store.page(question, portion)
+            finally:
+                self._looking.release()
+        except TimeoutError:
+            raise Unreadable(Verdict.UNREADY) from None
         except (StoreRefused, StoreFailed) as error:
             raise _unreadable(error) from error
         finally:

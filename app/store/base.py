@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from app.core.idempotency import Record
 from app.core.identifier import created_ms
-from app.core.question import Page, Portion, Question, cut, matches
+from app.core.question import Cut, Page, Portion, Question, matches
 from app.core.summary import Summary
 from app.core.transaction import Row, Transaction
 
@@ -203,7 +203,11 @@ class MemoryStore:
 
     async def page(self, question: Question, portion: Portion) -> Page:
         """Look at every row."""
-        return cut([row async for row in self._each() if matches(row, question)], portion)
+        cut = Cut(portion)
+        async for row in self._each():
+            if matches(row, question):
+                cut.add(row)
+        return cut.page()
 
     async def _each(self) -> AsyncIterator[Row]:
         for number, row in enumerate(list(self._rows)):

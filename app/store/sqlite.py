@@ -11,10 +11,12 @@ other error, of a sync above all, leaves unknown what the disk holds: SQLite wou
 after it, so the store refuses to (StoreFailed).
 """
 
+import asyncio
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Final, TypeVar, cast
 
 import apsw
@@ -144,7 +146,11 @@ _PURGE: Final = """
 """
 
 
+_DetailColumns = tuple[str | None, ...]
 _PLAIN: Final = (None,) * 5
+# Words are looked for in the metadata of all that has gathered, for some 10 us each, or some
+# milliseconds where it is as long and as odd as it may be: the event loop turns in between.
+_TURN_SECONDS: Final = 0.002
 
 
 class SQLiteStore:
@@ -161,6 +167,7 @@ class SQLiteStore:
         self._cleared_seq = 0
         self._last_seq = 0
         self._latest_ms = 0
+        self._trims = 0
         self._wal_pages = 0
         self._has_failed = False
         self.applied: list[str] = []
@@ -173,10 +180,11 @@ class SQLiteStore:
 
     async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
         """Commit rows and records; when this returns they have been synced to the disk."""
+        details = await _details(rows)
 
         def insert() -> None:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(_INSERT, self._columns(rows))
+            self._connection.executemany(_INSERT, self._columns(rows, details))
             if records:
                 self._connection.executemany(_REMEMBER, map(_record_columns, records))
 
@@ -216,7 +224,8 @@ class SQLiteStore:
     async def trim(self, before_ms: int, rows_max: int) -> bool:
         """Delete some of the oldest rows; one that a clock ahead has dated keeps those behind it."""
         trimmed = await self._write(_TRIM, ((before_ms << TIME_SHIFT).to_bytes(16), rows_max))
-        self._feed.note(self._tip, has_gaps=True)
+        self._trims += 1
+        self._feed.note(self._tip)
         return trimmed == rows_max
 
     async def secret(self) -> bytes:
@@ -283,9 +292,11 @@ class SQLiteStore:
 
     @property
     def _tip(self) -> Tip:
-        return Tip(self._epoch, self._cleared_seq, self._last_seq)
+        return Tip(self._epoch, self._cleared_seq, self._last_seq, self._trims)
 
-    def _columns(self, rows: Sequence[Row]) -> Iterator[tuple[int | bytes | str | None, ...]]:
+    def _columns(
+        self, rows: Sequence[Row], details: Mapping[int, _DetailColumns]
+    ) -> Iterator[tuple[int | bytes | str | None, ...]]:
         epoch = self._epoch
         for seq, row in enumerate(rows, self._last_seq + 1):
             fact = row.transaction
@@ -302,7 +313,7 @@ class SQLiteStore:
                 timestamp_ms,
                 self._latest_ms,
                 fact.user_id,
-                *(_PLAIN if fact.details is None else _detail_columns(fact.details)),
+                *(_PLAIN if fact.details is None else details[row.id]),
             )
 
     async def _write(self, statement: str, parameters: tuple[int | bytes, ...] = ()) -> int:
@@ -427,7 +438,21 @@ class SQLiteStore:
         os.close(self._lock_file)
 
 
-def _detail_columns(details: Details) -> tuple[str | None, ...]:
+async def _details(rows: Sequence[Row]) -> Mapping[int, _DetailColumns]:
+    """The columns of those rows that have details, by their ids."""
+    found: dict[int, _DetailColumns] = {}
+    turn_ends = monotonic() + _TURN_SECONDS
+    for row in rows:
+        details = row.transaction.details
+        if details is not None:
+            found[row.id] = _detail_columns(details)
+            if monotonic() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = monotonic() + _TURN_SECONDS
+    return found
+
+
+def _detail_columns(details: Details) -> _DetailColumns:
     kind, product = details.transaction_type, details.product
     return (
         None if kind is None else kind.value,

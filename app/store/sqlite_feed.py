@@ -56,7 +56,7 @@ class Feed:
         self._behind_rows_max = behind_rows_max
         self._worker = Worker("feed")
         self._index: Index | None = None
-        self._tip = Tip(0, 0, 0)
+        self._tip = Tip(0, 0, 0, 0)
         self._due = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._made_at = -_REMAKE_SECONDS
@@ -71,11 +71,9 @@ class Feed:
         self._following = asyncio.get_running_loop().create_task(self._follow())
         self.note(tip)
 
-    def note(self, tip: Tip, *, has_gaps: bool = False) -> None:
-        """The ledger has come that far; `has_gaps`: rows of it were trimmed."""
+    def note(self, tip: Tip) -> None:
+        """The ledger has come that far."""
         self._tip = tip
-        if has_gaps and self._index is not None:
-            self._index.has_gaps = True
         self._due.set()
 
     async def get(self, identifier: int) -> Row | None:
@@ -118,20 +116,23 @@ class Feed:
         tip = self._tip
         epoch, seq = (-1, 0) if self._index is None else self._index.indexed
         if tip.last_seq - max(seq if epoch == tip.epoch else 0, tip.cleared_seq) > self._behind_rows_max:
+            # Should what follows have failed, nothing else may come that it would go on for.
+            self._due.set()
             raise StoreRefused("the feed is catching up with the ledger")
         await self._catch_up(tip)
         return await self._run(read)
 
     async def _catch_up(self, tip: Tip) -> None:
-        index = self._index
-        while index is None or index.has_gaps or index.indexed < (tip.epoch, tip.last_seq):
+        while self._index is None or not self._index.has_come_to(tip):
             await self._run(lambda index: index.step(self._tip))
-            index = self._index
 
     async def _run(self, call: Callable[[Index], Result]) -> Result:
         """Run a call in the thread."""
 
         def guarded() -> Result:
+            if self._is_closing:
+                # What is queued would each take its time, and nobody is left to hear of it.
+                raise StoreRefused("the feed is closing")
             try:
                 return call(self._index or self._make())
             except apsw.FullError as error:

@@ -64,10 +64,14 @@ _TEMPORARY: Final = """
     CREATE TEMP TABLE gone (position INTEGER PRIMARY KEY, id BLOB);
 """
 
-# Where the index has come to; of a row that is not the one it was, the index is another ledger's.
+# Where the index has come to; of a row that is not the one it was, or of one that the ledger has not
+# come to, the index is another ledger's.
 _PROGRESS: Final = """
-    SELECT progress.epoch, progress.seq, progress.seq <= cleared_seq
+    SELECT progress.epoch, progress.seq, progress.seq = cleared_seq
         OR progress.id IS (SELECT id FROM ledger.transactions WHERE seq = progress.seq)
+            AND progress.seq <= max(
+                spent_seq, coalesce((SELECT max(seq) FROM ledger.transactions), 0)
+            )
     FROM progress, ledger.ledger
 """
 
@@ -144,11 +148,15 @@ _POSITION: Final = """
 
 
 class Tip(NamedTuple):
-    """How far the ledger has come: its deletion epoch, its last cleared row, and its last row."""
+    """How far the ledger has come: its deletion epoch, its last cleared row, and its last row.
+
+    `trims` counts how often rows of it were trimmed since the start.
+    """
 
     epoch: int
     cleared_seq: int
     last_seq: int
+    trims: int
 
 
 class Index:
@@ -160,11 +168,12 @@ class Index:
 
     def __init__(self, path: Path, ledger_path: Path, step_rows: int) -> None:
         self._deadline = inf
+        self._is_interrupted = False
         self._step_rows = step_rows
         self.indexed = -1, 0
         """The epoch and the row up to which the index has come."""
-        self.has_gaps = True
-        """Whether rows that the ledger no longer has may be in the index."""
+        self._trims = -1
+        """Of what was trimmed up to that many times, nothing is left; before it, of what is unknown."""
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         self._connection = apsw.Connection(str(path), flags=flags)
         try:
@@ -174,7 +183,8 @@ class Index:
             raise
 
     def interrupt(self) -> None:
-        """Break off what is being read; the one call that another thread may make."""
+        """Break off what is under way, or just begins; the one call that another thread may make."""
+        self._is_interrupted = True
         self._connection.interrupt()
 
     def close(self) -> None:
@@ -182,7 +192,10 @@ class Index:
         self._connection.close(force=True)
 
     def step(self, tip: Tip) -> None:
-        """Take in the next rows of the ledger, or let go of some that it no longer has."""
+        """Take in the next rows of the ledger, and let go of some that it no longer has.
+
+        Both, as otherwise nothing would be let go of for as long as others arrive.
+        """
         epoch, cleared_seq = self._execute("SELECT epoch, cleared_seq FROM ledger.ledger")[0]
         is_cleared, seq = self.indexed[0] != epoch, self.indexed[1]
         if is_cleared:
@@ -195,10 +208,15 @@ class Index:
                 self._execute(_GATHER, (seq + 1, to_seq, epoch))
                 self._enter()
                 self._execute(_INDEX)
-            elif self.has_gaps:
-                self._sweep()
+            is_swept = self._trims == tip.trims or not self._sweep()
             self._execute(_ADVANCE, (epoch, to_seq))
         self.indexed = epoch, to_seq
+        if is_swept:
+            self._trims = tip.trims
+
+    def has_come_to(self, tip: Tip) -> bool:
+        """Whether all that the ledger had then is in the index, and nothing that it no longer had."""
+        return self.indexed >= (tip.epoch, tip.last_seq) and self._trims >= tip.trims
 
     def get(self, identifier: int) -> Row | None:
         """The row of that id."""
@@ -209,7 +227,14 @@ class Index:
         """The rows that were asked for."""
         self._deadline = monotonic() + _READ_SECONDS_MAX
         try:
-            return self._page(question, portion)
+            page, is_whole = self._page(question, portion)
+            if not is_whole:
+                # What is behind it would be skipped. Within a transaction no more rows go.
+                with self._connection:
+                    while self._sweep():
+                        pass
+                    page, _ = self._page(question, portion)
+            return page
         finally:
             self._deadline = inf
 
@@ -245,29 +270,33 @@ class Index:
                 latest[timestamp_ms] = self._value(_MOVE, (seq, from_position))
                 self._execute(_ENTER_ONE, (seq,))
 
-    def _sweep(self) -> None:
-        self.has_gaps = False
+    def _sweep(self) -> bool:
+        """Let go of some rows that the ledger no longer has; whether there may be more."""
         self._execute(_SWEEP, (self._step_rows,))
-        if self._connection.changes() == self._step_rows:
-            self.has_gaps = True
+        has_more = self._connection.changes() == self._step_rows
         self._execute(_REMOVE)
+        return has_more
 
-    def _page(self, question: Question, portion: Portion) -> Page:
+    def _page(self, question: Question, portion: Portion) -> tuple[Page, bool]:
+        """A page, and whether all of its rows are there: some may just have been trimmed."""
         total = None
         if portion.with_total:
             statement, parameters = find(question, None)
             total = self._value(f"SELECT count(*) FROM ({statement})", parameters)
         before = None if portion.before is None else self._position(portion.before)
         statement, parameters = find(question, before)
-        rows = self._read(
+        ((number, rows_json),) = self._execute(
             f"""
-            SELECT json_group_array(json_array({COLUMNS}) ORDER BY position DESC) FROM (
+            SELECT count(*), json_group_array(json_array({COLUMNS}) ORDER BY position DESC)
+                FILTER (WHERE id IS NOT NULL)
+            FROM (
                 {statement} ORDER BY position DESC LIMIT ? OFFSET ?
-            ) JOIN entry USING (position) JOIN ledger.transactions USING (seq)
+            ) JOIN entry USING (position) LEFT JOIN ledger.transactions USING (seq)
             """,
             (*parameters, portion.limit + 1, portion.offset),
         )
-        return Page(rows[: portion.limit], len(rows) > portion.limit, total)
+        rows = read_rows(rows_json)
+        return Page(rows[: portion.limit], len(rows) > portion.limit, total), len(rows) == number
 
     def _position(self, place: Place) -> int:
         """The position of a place."""
@@ -285,4 +314,4 @@ class Index:
         return self._connection.execute(statement, parameters).fetchall()
 
     def _is_overdue(self) -> bool:
-        return monotonic() > self._deadline
+        return self._is_interrupted or monotonic() > self._deadline

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.activity import METADATA_FILTERS, Details, Product, Status, TransactionType, texts
 from app.core.money import UNITS_MAX
-from app.core.question import Page, Place, Portion, Question, cut, matches, place
+from app.core.question import Page, Place, Portion, Question, matches, place
 from app.core.transaction import Row, Transaction
 from app.core.words import words
 from app.store.base import Store
@@ -50,6 +50,15 @@ NUMBERS = (
     2**64 - 1,
     123456789012345678901234567890,
 )
+
+
+def cut(found: list[Row], portion: Portion) -> Page:
+    """The wanted part of rows, by sorting them."""
+    rows = sorted(found, key=place, reverse=True)
+    behind = [row for row in rows if portion.before is None or place(row) < portion.before]
+    wanted = behind[portion.offset : portion.offset + portion.limit + 1]
+    total = len(rows) if portion.with_total else None
+    return Page(wanted[: portion.limit], len(wanted) > portion.limit, total)
 
 
 def metadata_of(chance: random.Random) -> bytes:

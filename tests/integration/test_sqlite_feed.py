@@ -1,8 +1,11 @@
 """The feed's index beside a SQLite ledger: that it is derived, and what happens when it is not there."""
 
 import asyncio
+import contextlib
+import json
 import random
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,10 +15,12 @@ import pytest
 from app.core.activity import Details, Status
 from app.core.question import Page, Portion, Question, place
 from app.core.transaction import Row, Transaction
+from app.store import sqlite, sqlite_feed
 from app.store.base import StoreRefused
 from app.store.sqlite import SQLiteStore
 from app.store.sqlite_feed import Feed
 from app.store.sqlite_index import Index, Tip
+from tests.support.thread import WAIT_SECONDS
 
 NOW_MS = 1_767_323_045_678
 ALL = Question()
@@ -87,6 +92,22 @@ def test_an_index_of_another_ledger_is_made_anew(tmp_path: Path) -> None:
     append_and_read(path, [row(7)], [7, 6, 5, 4])
 
 
+def test_an_index_of_a_ledger_with_nothing_left_is_not_that_of_another(tmp_path: Path) -> None:
+    path, other = tmp_path / "ledger.db", tmp_path / "other.db"
+
+    async def trim_all(store: SQLiteStore) -> None:
+        await store.append([row(1), row(2), row(3)])
+        await store.trim(NOW_MS + 1, 10)
+        assert numbers(await store.page(ALL, FIRST)) == []
+
+    with_store(path, trim_all)
+    append_and_read(other, [row(4), row(5)], [5, 4])
+    path.unlink()
+    other.rename(path)
+    append_and_read(path, [], [5, 4])
+    append_and_read(path, [row(6)], [6, 5, 4])
+
+
 def test_an_index_of_another_version_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     append_and_read(path, [row(1)], [1])
@@ -123,6 +144,49 @@ def test_what_is_trimmed_leaves_the_index(tmp_path: Path) -> None:
     with_store(tmp_path / "ledger.db", body)
 
 
+def with_index(path: Path, body: Callable[[SQLiteStore, Index], Awaitable[None]]) -> None:
+    """The same with an index that nobody but the test has follow it."""
+
+    async def with_both(store: SQLiteStore) -> None:
+        index = Index(path.with_name("index"), path, step_rows=100)
+        try:
+            await body(store, index)
+        finally:
+            index.close()
+
+    with_store(path, with_both)
+
+
+def test_what_was_trimmed_leaves_the_index_though_others_arrive_all_the_time(tmp_path: Path) -> None:
+    async def body(store: SQLiteStore, index: Index) -> None:
+        await store.append([row(number) for number in range(1, 6)])
+        index.step(Tip(0, 0, 5, 0))
+        await store.trim(NOW_MS + 1, 3)
+        for seq in (6, 7):
+            await store.append([row(seq)])
+            tip = Tip(0, 0, seq, 1)
+            index.step(tip)
+            assert index.has_come_to(tip)
+            assert index.page(ALL, Portion(9, with_total=True)).total == seq - 3
+
+    with_index(tmp_path / "ledger.db", body)
+
+
+def test_rows_that_are_trimmed_while_they_are_read_hide_none_behind_them(tmp_path: Path) -> None:
+    async def body(store: SQLiteStore, index: Index) -> None:
+        # What happened last came first, and so goes first.
+        await store.append([row(number, NOW_MS - number) for number in range(10)])
+        index.step(Tip(0, 0, 10, 0))
+        assert await store.trim(NOW_MS + 1, 5)
+        first = index.page(ALL, Portion(3, with_total=True))
+        assert (numbers(first), first.has_more, first.total) == ([5, 6, 7], True, 5)
+        assert await store.trim(NOW_MS + 1, 1)
+        rest = index.page(ALL, Portion(3, before=place(first.rows[-1])))
+        assert (numbers(rest), rest.has_more) == ([8, 9], False)
+
+    with_index(tmp_path / "ledger.db", body)
+
+
 def test_more_rows_of_a_millisecond_than_it_has_places(tmp_path: Path) -> None:
     # Before 1970 a millisecond has 2^17; those past it stand among the rows of the next one.
     places = 1 << 17
@@ -156,7 +220,7 @@ def test_who_asks_while_too_much_is_missing_is_asked_to_come_again(tmp_path: Pat
     async def ask() -> None:
         feed = Feed(path, step_rows=10, behind_rows_max=20)
         try:
-            await feed.open(Tip(0, 0, 50))
+            await feed.open(Tip(0, 0, 50, 0))
             with pytest.raises(StoreRefused, match="catching up"):
                 await feed.page(ALL, FIRST)
             # It follows by itself.
@@ -194,7 +258,7 @@ def test_an_index_that_could_not_be_made_is_tried_again_by_itself(
     async def ask() -> None:
         feed = Feed(path, step_rows=10, behind_rows_max=20)
         try:
-            await feed.open(Tip(0, 0, 50))
+            await feed.open(Tip(0, 0, 50, 0))
             while True:
                 try:
                     page = await feed.page(ALL, FIRST)
@@ -206,6 +270,100 @@ def test_an_index_that_could_not_be_made_is_tried_again_by_itself(
             await feed.close()
 
     asyncio.run(ask())
+
+
+def test_it_goes_on_catching_up_after_a_failure_though_nothing_more_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    append_and_read(path, [row(number) for number in range(50)], list(reversed(range(50))))
+    index_path(path).unlink()
+    step = Index.step
+    failed = threading.Event()
+
+    def without_room_at_first(self: Index, tip: Tip) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise apsw.FullError
+        step(self, tip)
+
+    monkeypatch.setattr(Index, "step", without_room_at_first)
+    monkeypatch.setattr(sqlite_feed, "_LAG_SECONDS", 0)
+
+    async def ask() -> None:
+        feed = Feed(path, step_rows=10, behind_rows_max=20)
+        await feed.open(Tip(0, 0, 50, 0))
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while not failed.is_set():
+                    await asyncio.sleep(0.001)
+                while True:
+                    with contextlib.suppress(StoreRefused):
+                        assert len((await feed.page(ALL, FIRST)).rows) == 50
+                        break
+                    await asyncio.sleep(0.001)
+        finally:
+            await feed.close()
+
+    asyncio.run(ask())
+
+
+def test_the_loop_turns_while_words_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_TURN_SECONDS", -1)
+    # One sign becomes eighteen letters and gaps, and nothing of it is ASCII.
+    longest = json.dumps({"x": "\ufdfa" * 1360}, ensure_ascii=False).encode()
+
+    async def body(store: SQLiteStore) -> None:
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        turning = asyncio.create_task(turn())
+        await store.append([row(number, metadata=longest) for number in range(20)])
+        turning.cancel()
+        assert turns >= 20
+        assert (await store.page(ALL, Portion(1, with_total=True))).total == 20
+
+    with_store(tmp_path / "ledger.db", body)
+
+
+def test_an_end_waits_for_no_questions_that_are_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    append_and_read(path, [row(1)], [1])
+    begun, let_go = threading.Event(), threading.Event()
+    asked = 0
+
+    def slow(_index: Index, _question: Question, _portion: Portion) -> Page:
+        nonlocal asked
+        asked += 1
+        begun.set()
+        let_go.wait(WAIT_SECONDS)
+        return Page([], has_more=False)
+
+    async def body(store: SQLiteStore) -> None:
+        feed = Feed(path)
+        await feed.open(Tip(0, 0, 1, 0))
+        assert numbers(await feed.page(ALL, FIRST)) == [1]
+        monkeypatch.setattr(Index, "page", slow)
+        waiting = [asyncio.create_task(feed.page(ALL, FIRST)) for _ in range(4)]
+        await asyncio.to_thread(begun.wait, WAIT_SECONDS)
+        closing = asyncio.create_task(feed.close())
+        await asyncio.sleep(0)
+        let_go.set()
+        await closing
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [isinstance(end, StoreRefused) for end in ends] == [False, True, True, True]
+        assert asked == 1
+
+    with_store(path, body)
 
 
 def test_a_clear_is_seen_at_once_and_after_a_restart(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from app.core.question import Page, Portion, Question
 from app.core.transaction import Row, Transaction
+from app.ledger import history as history_module
 from app.ledger.commit import Verdict
 from app.ledger.history import History, NotTheirs, Unreadable, Viewer
 from app.store.base import MemoryStore, StoreFailed, StoreRefused
@@ -116,6 +117,27 @@ def test_few_questions_are_looked_up_at_a_time_and_not_too_many_wait() -> None:
         assert {len(page.rows) for page in await asyncio.gather(*waiting)} == {3}
         assert store.asked_max == 4
         assert len((await history.find(ANYONE, Question(), FIRST)).rows) == 3
+
+    asyncio.run(main())
+
+
+def test_nobody_waits_for_long_behind_slow_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_module, "_WAITING_SECONDS_MAX", 0.01)
+
+    async def main() -> None:
+        store = SlowStore()
+        await store.append(ROWS)
+        history = History(store)
+        slow = [asyncio.create_task(history.find(ANYONE, Question(), FIRST)) for _ in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unreadable) as refused:
+            await history.find(ANYONE, Question(), FIRST)
+        assert refused.value.verdict is Verdict.UNREADY
+        # Those that are looked up have the time they need, and leave their place to others.
+        store.gate.set()
+        assert {len(page.rows) for page in await asyncio.gather(*slow)} == {3}
+        assert len((await history.find(ANYONE, Question(), FIRST)).rows) == 3
+        assert store.asked_max == 4
 
     asyncio.run(main())
 

@@ -108,6 +108,10 @@ def test_as_many_bytes_as_were_sent_count() -> None:
     assert "4096 bytes" in refusal(largest.replace(b":", b": "))
 
 
+def test_what_would_be_kept_is_no_longer_than_what_may_be_sent() -> None:
+    assert "4096 bytes" in refusal(b'{"a":[%b]}' % b",".join([b"1e15"] * 800))
+
+
 def test_nesting_has_a_bound() -> None:
     assert read_metadata(nested(DEPTH_MAX), None) == nested(DEPTH_MAX)
     in_lists = b'{"a":' + b"[" * (DEPTH_MAX - 1) + b"]" * (DEPTH_MAX - 1) + b"}"

@@ -37,6 +37,7 @@ any_text = settings(deadline=None, max_examples=80)
         ("日本 カタ", ["日", "本", "カ", "タ"]),
         ("a日b", ["a", "日", "b"]),
         ("👩‍👧 ok", ["👩", "👧", "ok"]),
+        ("ok\U0001fae9 \uf8ff\U000e0fff", ["ok", "\U0001fae9", "\uf8ff", "\U000e0fff"]),
         ("co\u00adop zero\u200bwidth", ["coop", "zerowidth"]),
         ("a\u00a0b\u2028c\u3000d", ["a", "b", "c", "d"]),
         ("ﬁn ½", ["fin", "1", "⁄", "2"]),
@@ -52,7 +53,7 @@ def test_a_text_has_these_words(text: str, found: list[str]) -> None:
 def test_a_word_is_visible_and_whole_and_its_own_only_word(text: str) -> None:
     for word in words(text):
         assert 1 <= len(word) <= WORD_CHARS_MAX
-        assert word.isprintable()
+        assert word.isprintable() or unicodedata.category(word) in ("Co", "Cn")
         assert not re.search(r"\s", word)
         assert len(word) == 1 or re.fullmatch(r"[^\W_]+", word)
         assert list(words(word)) == [word]
