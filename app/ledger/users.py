@@ -42,8 +42,11 @@ _BUCKETS_MAX: Final = 65_536
 NAME_BYTES_MAX: Final = 36
 _DIGEST_BYTES: Final = 32
 
-_ENTRY: Final = Struct(f"<qqH{NAME_BYTES_MAX}s")
+_ENTRY: Final = Struct(f"@qqH{NAME_BYTES_MAX}s")
 _ENTRY_BYTES: Final = _ENTRY.size
+_TIME: Final = Struct(f"@q{_ENTRY_BYTES - 8}x")
+"""The milliseconds of an entry alone: every entry is looked at once more when it is dropped."""
+_times: Final = _TIME.iter_unpack
 _entries: Final = _ENTRY.iter_unpack
 pack_entry: Final = _ENTRY.pack
 """A transaction as it stands in a bucket: milliseconds, units, number of the currency, and the name of
@@ -235,7 +238,7 @@ class Users:
     def _drop(self, place: int) -> None:
         """Drop what is old at the front; what is old behind that goes when that goes."""
         dropped, oldest_ms, entries = 0, self.oldest_ms, self.entries[place]
-        for ms, *_ in _entries(entries):
+        for (ms,) in _times(entries):
             if ms >= oldest_ms:
                 break
             dropped += 1
