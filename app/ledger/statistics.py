@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from app.core.summary import Figures
 from app.core.transaction import Row
 from app.core.window import Shape, Window
-from app.ledger.users import NAME_BYTES_MAX, Users, pack_entry, short_name
+from app.ledger.users import NAME_BYTES_MAX, TAG_MASK, Users, pack_entry, short_name
 from app.store.base import Tally
 
 
@@ -24,13 +24,13 @@ class Statistics:
     def record(self, rows: Sequence[Row]) -> None:
         """Count rows; those that the ring has moved past are in no window any more."""
         # Rows that come together mostly happened together: merged by millisecond they touch the
-        # window once. What is usual for a user is done here too, as a call for each row would cost
-        # more than all of it.
+        # window once. Entries for the users' journal are made here too, as a second pass over the rows
+        # would cost half as much again.
         merged: dict[str, tuple[dict[int, list[int]], int]] = {}
-        users, appended, pack = self._users, 0, pack_entry
-        all_entries, mask = users.entries, users.mask
-        has_users, has_room = users.rows_max > 0, users.rows + len(rows) <= users.rows_max
-        oldest_ms, bytes_max = users.oldest_ms, users.bucket_bytes_max
+        users, pack = self._users, pack_entry
+        entries: list[bytes] = []
+        # Where none are held, nothing is new enough for them.
+        oldest_ms, tag_mask, name_bytes_max = users.oldest_ms, TAG_MASK, NAME_BYTES_MAX
         for row in rows:
             fact = row.transaction
             timestamp_ms, amount_units = fact.timestamp_ms, fact.amount_units
@@ -48,22 +48,14 @@ class Statistics:
                     part[3] = amount_units
                 if amount_units > part[4]:
                     part[4] = amount_units
-            if has_users:
-                user_id = fact.user_id
-                if user_id is not None:
-                    if not has_room or timestamp_ms < oldest_ms:
-                        users.take(fact)
-                        continue
-                    name = user_id.encode()
-                    if len(name) > NAME_BYTES_MAX:
-                        name = short_name(name)
-                    place = hash(name) & mask
-                    entries = all_entries[place]
-                    entries += pack(timestamp_ms, amount_units, number, name)
-                    appended += 1
-                    if not len(entries) % bytes_max:
-                        users.settle(place)
-        users.rows += appended
+            user_id = fact.user_id
+            if user_id is not None and timestamp_ms >= oldest_ms:
+                name = user_id.encode()
+                if len(name) > name_bytes_max:
+                    name = short_name(name)
+                entries.append(pack(timestamp_ms, amount_units, number, hash(user_id) & tag_mask, name))
+        if entries:
+            users.append(entries, max(max(parts) for parts, _ in merged.values()))
         for currency, (parts, _) in merged.items():
             self._window(currency).add(parts.values())
 

@@ -15,9 +15,6 @@ from app.store.base import Store, Walk
 
 # A step takes some milliseconds; a million rows are five hundred of them.
 _LOAD_ROWS_MAX: Final = 2000
-# Everyone is visited eight times a window, so many of them in one turn of the loop.
-_SWEEPS: Final = 8
-_VISITS_MAX: Final = 1000
 _SWEEP_SECONDS: Final = 1.0
 
 
@@ -72,11 +69,7 @@ class Upkeep:
         self._unread = None
 
     async def sweep(self, oldest_ms: Callable[[], int]) -> None:
-        """Visit some users every second, for ever, and drop what is older than it is asked for."""
+        """Drop every second, for ever, what is older than it is asked for."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            visits = self._users.visits_due(_SWEEP_SECONDS, _SWEEPS)
-            while visits > 0:
-                self._users.sweep(oldest_ms(), min(visits, _VISITS_MAX))
-                visits -= _VISITS_MAX
-                await asyncio.sleep(0)
+            self._users.sweep(oldest_ms())

@@ -1,69 +1,63 @@
 """Exact figures of single users, in memory proportional to what lies in the window.
 
-Users share buckets, by the hash of their id, of which there are so few that what is appended to stays in
-the processor's cache: an entry of 54 bytes each, in the order they came. To record one is to append it,
-whoever it is of and however many users there are, and nothing is held for a user who has none. A read
-goes through one bucket. A sweep that visits every bucket eight times a window drops what has left it.
-Who would make a bucket long, a user with many transactions of a currency, is given a Window, which takes
-the same memory and time however many there are.
+All transactions stand in one journal, in the order they came, in parts of some thousands: an entry of
+56 bytes each, and a tag, a character that tells most users from each other. To record one is to append
+it, whoever it is of and however many users there are, and nothing is held for a user who has none. A
+read looks for the user's tag, by one search through the tags of each part. A part goes when all in it is
+old: nothing is looked at one by one. A user who has much in the journal is given Windows, one for each
+currency, so that a read takes the same time however much it is; they repeat what the journal has.
 
 What does not fit under the bound is not recorded, and no figure is given that would lack it: that is the
 whole law of `since`. Its old edge is that of the window of all users (`resolution_ms`), whether or not a
-user has a Window, so that the figures of users add up to those of all.
+user has Windows, so that the figures of users add up to those of all.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from math import ceil
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.core.summary import Figures, Summary
 from app.core.transaction import Transaction
-from app.core.window import Shape, Window
+from app.core.window import SLOTS_PER_SPAN, Part, Shape, Window
 
-# Buckets are so many that they come to half of this where the bound is reached; with four times as many
-# a batch took a third longer. In a longer one is looked for users who are to have a Window.
-BUCKET_ROWS_MAX: Final = 8192
-# Who has this part of such a bucket in one currency is one of them.
-_PART: Final = 8
-# A Window takes up to 3 MB. It counts for as many transactions as two such buckets, so that the bound on
-# transactions bounds the number of Windows too.
-_WINDOW_BUCKETS: Final = 2
-# A read of a user with a Window first adds to it what a bucket longer than this has of theirs.
-_WAITING_ROWS_MAX: Final = 256
-
-_BUCKET_ROWS: Final = BUCKET_ROWS_MAX // 2
-_BUCKETS_MIN: Final = 16
-_BUCKETS_MAX: Final = 65_536
+# A part is closed with so many, and after an eighth of a window: it goes that much later than its first.
+PART_ROWS: Final = 4096
+_PARTS_PER_WINDOW: Final = 8
+# Who has so much in the journal when asked for is given Windows.
+MANY_ROWS: Final = 4096
+# So is who comes up so often among every 64th entry of a part, as who has an eighth of it mostly does.
+_SAMPLED: Final = 64
+_SAMPLES_MIN: Final = 4
+# So many are kept in mind as those who cannot have Windows.
+_UNFIT_MAX: Final = 1000
 
 # A UUID as it is usually written. An id of more bytes goes by its digest.
 NAME_BYTES_MAX: Final = 36
 _DIGEST_BYTES: Final = 32
 
-_ENTRY: Final = Struct(f"<qqH{NAME_BYTES_MAX}s")
+# Below the first half of a surrogate pair, which is no character.
+TAG_MASK: Final = 0x7FFF
+_TAG_CODEC: Final = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
+
+# A transaction as it stands in the journal: milliseconds, units, number of the currency, tag and name of
+# the user, filled up with zeros, which no id has.
+_ENTRY: Final = Struct(f"@qqHH{NAME_BYTES_MAX}s")
 _ENTRY_BYTES: Final = _ENTRY.size
-_entries: Final = _ENTRY.iter_unpack
+_TAG_AT: Final = 18
 pack_entry: Final = _ENTRY.pack
-"""A transaction as it stands in a bucket: milliseconds, units, number of the currency, and the name of
-the user, filled up with zeros, which no id has."""
+_times: Final = Struct(f"@q{_ENTRY_BYTES - 8}x").iter_unpack
+
+# Nothing is recorded that is older than this.
+_NEVER_MS: Final = sys.maxsize
 
 
 def short_name(name: bytes) -> bytes:
     """The name of a user whose id has more bytes than an entry has room for."""
     # A zero in front, so that it is nobody's id.
     return b"\0" + blake2b(name, digest_size=_DIGEST_BYTES).digest()
-
-
-def _filled(name: bytes) -> bytes:
-    """A name as it is found in entries."""
-    return name.ljust(NAME_BYTES_MAX, b"\0")
-
-
-def _name(user_id: str) -> bytes:
-    name = user_id.encode()
-    return short_name(name) if len(name) > NAME_BYTES_MAX else name
 
 
 class Missing(Exception):
@@ -74,35 +68,91 @@ class Missing(Exception):
         self.for_ms = for_ms
 
 
+class _Part(NamedTuple):
+    """A part of the journal."""
+
+    newest_ms: int
+    tags: str
+    entries: bytes | bytearray
+
+    def of(self, user: "_User") -> Iterator[tuple[int, int, int]]:
+        """Milliseconds, units and the currency's number of what it has of a user."""
+        find, entries, tag, wanted = self.tags.find, self.entries, chr(user.tag), user.name
+        read = _ENTRY.unpack_from
+        place = find(tag)
+        while place >= 0:
+            ms, units, number, _, name = read(entries, place * _ENTRY_BYTES)
+            if name == wanted:
+                yield ms, units, number
+            place = find(tag, place + 1)
+
+
+class _User(NamedTuple):
+    """A user as the journal is searched for them."""
+
+    tag: int
+    name: bytes
+
+    @classmethod
+    def of(cls, user_id: str) -> "_User":
+        """The tag and the name of a user."""
+        name = user_id.encode()
+        if len(name) > NAME_BYTES_MAX:
+            name = short_name(name)
+        return cls(hash(user_id) & TAG_MASK, name.ljust(NAME_BYTES_MAX, b"\0"))
+
+
 class Users:
-    """What users have in the window; at most `rows_max` transactions, or none at all where that is 0.
+    """What users have in the window; at most `rows_max` transactions, or none at all where that is 0."""
 
-    Whoever appends to buckets themselves, for speed, adds to `rows` and calls `settle` for a bucket
-    whose length has come to a multiple of `bucket_bytes_max`.
-    """
-
-    def __init__(self, shape: Shape, rows_max: int, *, bucket_rows_max: int = BUCKET_ROWS_MAX) -> None:
+    def __init__(
+        self, shape: Shape, rows_max: int, *, part_rows: int = PART_ROWS, many_rows: int = MANY_ROWS
+    ) -> None:
         self.rows_max = rows_max
         self.rows = 0
-        """How many are recorded; a Window counts for a fixed number."""
-        self.oldest_ms = 0
-        """What is older is not recorded."""
+        """How many are recorded."""
         self.is_loading = False
-        self.bucket_bytes_max = bucket_rows_max * _ENTRY_BYTES
-        wanted = min(max(rows_max // _BUCKET_ROWS, _BUCKETS_MIN), _BUCKETS_MAX)
-        self.mask = (1 << (wanted - 1).bit_length()) - 1
-        """The low bits of a hash that tell a bucket's place."""
-        self.entries: list[bytearray]
         self._shape = shape
-        self._bucket_rows_max = bucket_rows_max
-        self._window_rows = _WINDOW_BUCKETS * bucket_rows_max
+        self._part_rows = part_rows
+        self._many_rows = many_rows
+        self.oldest_ms = 0 if rows_max else _NEVER_MS
+        """What is older is not recorded."""
         self._currencies: list[str] = []
         self._numbers: dict[str, int] = {}
-        self._windows: dict[tuple[bytes, int], Window] = {}
-        """By user and the number of the currency."""
         self._missing_until_ms = -1
-        self._next = 0
-        self._empty()
+        self._newest_ms = 0
+        self._close_due_ms = 0
+        self.clear()
+
+    def record(self, transactions: Sequence[Transaction]) -> None:
+        """Record transactions, or note those that are missing."""
+        facts = [(_User.of(fact.user_id), fact) for fact in transactions if fact.user_id is not None]
+        facts = [(user, fact) for user, fact in facts if fact.timestamp_ms >= self.oldest_ms]
+        if facts:
+            entries = [
+                pack_entry(
+                    fact.timestamp_ms, fact.amount_units, self.number(fact.currency), user.tag, user.name
+                )
+                for user, fact in facts
+            ]
+            newest_ms = max(fact.timestamp_ms for _, fact in facts)
+            self.append(entries, newest_ms)
+
+    def append(self, entries: list[bytes], newest_ms: int) -> None:
+        """Record entries that are made, none later than that, or note those that are missing."""
+        room = self.rows_max - self.rows
+        if len(entries) > room:
+            self.miss(max(ms for (ms,) in _times(b"".join(entries[room:]))))
+            del entries[room:]
+        if not entries:
+            return
+        if not self._entries:
+            self._close_due_ms = self.oldest_ms + self._shape.window_ms // _PARTS_PER_WINDOW
+        self._entries += b"".join(entries)
+        self._newest_ms = max(self._newest_ms, newest_ms)
+        self.rows += len(entries)
+        if len(self._entries) >= self._part_rows * _ENTRY_BYTES:
+            self._close_part()
 
     def number(self, currency: str) -> int:
         """The number of a currency in entries."""
@@ -111,67 +161,6 @@ class Users:
             number = self._numbers[currency] = len(self._currencies)
             self._currencies.append(currency)
         return number
-
-    def record(self, transactions: Iterable[Transaction]) -> None:
-        """Record transactions, one by one."""
-        for transaction in transactions:
-            self.take(transaction)
-
-    def take(self, fact: Transaction) -> None:
-        """Record one transaction, or note that it is missing."""
-        user_id, timestamp_ms = fact.user_id, fact.timestamp_ms
-        if user_id is None or timestamp_ms < self.oldest_ms:
-            return
-        is_full = self.rows >= self.rows_max
-        if is_full and not self._windows:
-            self.miss(timestamp_ms)
-            return
-        number, name = self.number(fact.currency), _name(user_id)
-        if is_full:
-            window = self._windows.get((_filled(name), number))
-            if window is None:
-                self.miss(timestamp_ms)
-            else:
-                window.record(timestamp_ms, fact.amount_units)
-            return
-        place = hash(name) & self.mask
-        entries = self.entries[place]
-        entries += pack_entry(timestamp_ms, fact.amount_units, number, name)
-        self.rows += 1
-        if len(entries) % self.bucket_bytes_max == 0:
-            self.settle(place)
-
-    def settle(self, place: int) -> None:
-        """Move what belongs to Windows from a bucket to them; who has much there may have a first."""
-        self._drop(place)
-        entries = list(_entries(self.entries[place]))
-        counts = Counter((name, number) for _, _, number, name in entries)
-        moved: dict[tuple[bytes, int], dict[int, list[int]]] = {}
-        for key, rows in counts.items():
-            if key in self._windows or self._open(key, rows):
-                moved[key] = {}
-        if not moved:
-            return
-        kept = bytearray()
-        for ms, units, number, name in entries:
-            parts = moved.get((name, number))
-            if parts is None:
-                kept += pack_entry(ms, units, number, name)
-                continue
-            part = parts.get(ms)
-            if part is None:
-                parts[ms] = [ms, 1, units, units, units]
-            else:
-                part[1] += 1
-                part[2] += units
-                if units < part[3]:
-                    part[3] = units
-                if units > part[4]:
-                    part[4] = units
-        for key, parts in moved.items():
-            self._windows[key].add(parts.values())
-        self.rows -= len(entries) - len(kept) // _ENTRY_BYTES
-        self.entries[place] = kept
 
     def miss(self, until_ms: int) -> None:
         """Note that transactions up to this time are not recorded."""
@@ -184,84 +173,131 @@ class Users:
             raise Missing(None)
         if from_ms <= self._missing_until_ms:
             raise Missing(self._missing_until_ms - from_ms + 1)
-        name = _name(user_id)
-        place, wanted = hash(name) & self.mask, _filled(name)
-        found = dict(self._in_windows(wanted, from_ms))
-        if found and len(self.entries[place]) > _WAITING_ROWS_MAX * _ENTRY_BYTES:
-            self.settle(place)
-            found = dict(self._in_windows(wanted, from_ms))
-        in_bucket: dict[int, list[int]] = {}
-        for ms, units, number, whose in _entries(self.entries[place]):
-            if whose == wanted and ms >= from_ms:
-                in_bucket.setdefault(number, []).append(units)
-        for number, amounts in in_bucket.items():
-            code = self._currencies[number]
-            summary = Summary(len(amounts), sum(amounts), min(amounts), max(amounts))
-            found[code] = found[code].merge(summary) if code in found else summary
+        user = _User.of(user_id)
+        windows = self._windows.get(user)
+        rows = 0
+        amounts: dict[int, list[int]] = {}
+        for part in self._open_parts if windows is not None else (*self._parts, *self._open_parts):
+            if part.newest_ms >= from_ms:
+                for ms, units, number in part.of(user):
+                    rows += 1
+                    if ms >= from_ms:
+                        amounts.setdefault(number, []).append(units)
+        found = {
+            self._currencies[number]: Summary(len(units), sum(units), min(units), max(units))
+            for number, units in amounts.items()
+        }
+        if windows is not None:
+            for number, window in windows.items():
+                code, summary = self._currencies[number], window.since(from_ms)
+                found[code] = found[code].merge(summary) if code in found else summary
+        elif rows >= self._many_rows:
+            self._give_windows(user, rows, len(amounts))
         codes = sorted(found) if currency is None else [currency] if currency in found else []
         return Figures.joining((code, found[code]) for code in codes)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._empty()
-        self._windows = {}
         self.rows = 0
         self.is_loading = False
         self._missing_until_ms = -1
+        self._parts: list[_Part] = []
+        self._windows: dict[_User, dict[int, Window]] = {}
+        """By user and the number of the currency: all there is in the closed parts."""
+        self._unfit: set[_User] = set()
+        """Who has more currencies than there is room for Windows."""
+        self._begin_part()
 
     def restart(self, shape: Shape, oldest_ms: int) -> None:
         """Forget everything, and take what is not older than this."""
-        self.clear()
         self._shape = shape
-        self.oldest_ms = oldest_ms
+        self.oldest_ms = oldest_ms if self.rows_max else _NEVER_MS
+        self.clear()
 
-    def visits_due(self, seconds: float, rounds: int) -> int:
-        """How many visits in so many seconds see every bucket so many times in a window."""
-        return ceil((self.mask + 1) * min(1000 * seconds * rounds / self._shape.window_ms, 1))
+    def sweep(self, oldest_ms: int) -> None:
+        """Drop what is older. To be called now and then."""
+        self.oldest_ms = oldest_ms if self.rows_max else _NEVER_MS
+        if self._entries and (oldest_ms >= self._close_due_ms or self._newest_ms < oldest_ms):
+            self._close_part()
+        kept = [part for part in self._parts if part.newest_ms >= oldest_ms]
+        if len(kept) < len(self._parts):
+            self._parts = kept
+            self.rows = sum(len(part.tags) for part in (*kept, *self._open_parts))
+            for user in [user for user in self._windows if self._weight(user) < self._many_rows // 2]:
+                del self._windows[user]
 
-    def sweep(self, oldest_ms: int, visits: int) -> None:
-        """Drop what is older, in the buckets that were not visited for longest."""
-        self.oldest_ms = oldest_ms
-        for _ in range(visits):
-            if self.entries[self._next]:
-                self._drop(self._next)
-            self._next = self._next + 1 & self.mask
-            if self._next == 0:
-                self._drop_windows()
+    def _begin_part(self) -> None:
+        self._entries = bytearray()
+        self._newest_ms = -sys.maxsize
+        self._close_due_ms = 0
 
-    def _empty(self) -> None:
-        self.entries = [bytearray() for _ in range(self.mask + 1)]
+    @property
+    def _open_parts(self) -> Sequence[_Part]:
+        """What is not closed yet, as a part."""
+        entries = self._entries
+        if not entries:
+            return ()
+        tags = bytearray(2 * len(entries) // _ENTRY_BYTES)
+        tags[::2] = entries[_TAG_AT::_ENTRY_BYTES]
+        tags[1::2] = entries[_TAG_AT + 1 :: _ENTRY_BYTES]
+        return (_Part(self._newest_ms, tags.decode(_TAG_CODEC), entries),)
 
-    def _drop(self, place: int) -> None:
-        """Drop what is old at the front; what is old behind that goes when that goes."""
-        dropped, oldest_ms, entries = 0, self.oldest_ms, self.entries[place]
-        for ms, *_ in _entries(entries):
-            if ms >= oldest_ms:
-                break
-            dropped += 1
-        if dropped:
-            # Not in place: what has been read of it is still being looked at.
-            self.entries[place] = entries[dropped * _ENTRY_BYTES :]
-            self.rows -= dropped
+    def _close_part(self) -> None:
+        (part,) = self._open_parts
+        part = part._replace(entries=bytes(part.entries))
+        self._parts.append(part)
+        self._begin_part()
+        for user, windows in list(self._windows.items()):
+            self._add(part, user, windows)
+            self._check_room(user)
+        for tag, samples in Counter(part.tags[::_SAMPLED]).items():
+            if samples >= _SAMPLES_MIN:
+                *_, name = _ENTRY.unpack_from(part.entries, part.tags.index(tag) * _ENTRY_BYTES)
+                user = _User(ord(tag), name)
+                if user not in self._windows:
+                    currencies = {number for _, _, number in part.of(user)}
+                    self._give_windows(user, samples * _SAMPLED * len(self._parts), len(currencies))
 
-    def _drop_windows(self) -> None:
-        for key, window in list(self._windows.items()):
-            if not window.since(self.oldest_ms).count:
-                del self._windows[key]
-                self.rows -= self._window_rows
+    def _give_windows(self, user: _User, rows: int, currencies: int) -> None:
+        """Give a user of some so many rows Windows, where there is room or who has less makes way."""
+        if user in self._unfit:
+            return
+        while self._windows and self._windows_held + currencies > self._windows_max:
+            least = min(self._windows, key=self._weight)
+            if 2 * self._weight(least) > rows:
+                return
+            del self._windows[least]
+        windows = self._windows[user] = {}
+        for part in self._parts:
+            self._add(part, user, windows)
+        self._check_room(user)
 
-    def _open(self, key: tuple[bytes, int], rows: int) -> bool:
-        """Give a user a Window who has so much in a bucket that it is due, and where there is room."""
-        has_room = self.rows - rows + self._window_rows <= self.rows_max
-        if rows * _PART < self._bucket_rows_max or not (has_room or rows >= self._window_rows):
-            return False
-        self._windows[key] = Window(self._shape)
-        self.rows += self._window_rows
-        return True
+    def _check_room(self, user: _User) -> None:
+        """Take a user's Windows away who has come to have too many of them."""
+        if self._windows_held > self._windows_max:
+            del self._windows[user]
+            if len(self._unfit) >= _UNFIT_MAX:
+                self._unfit.clear()
+            self._unfit.add(user)
 
-    def _in_windows(self, user_id: bytes, from_ms: int) -> Iterator[tuple[str, Summary]]:
-        if self._windows:
-            for number, code in enumerate(self._currencies):
-                window = self._windows.get((user_id, number))
-                if window is not None:
-                    yield code, window.since(from_ms)
+    @property
+    def _windows_held(self) -> int:
+        return sum(max(len(windows), 1) for windows in self._windows.values())
+
+    @property
+    def _windows_max(self) -> int:
+        """How many there may be: a slot of a Window takes as much memory as an entry."""
+        return max(self.rows_max // (self._shape.spans * SLOTS_PER_SPAN), 1)
+
+    def _weight(self, user: _User) -> int:
+        return sum(window.since(self.oldest_ms).count for window in self._windows[user].values())
+
+    def _add(self, part: _Part, user: _User, windows: dict[int, Window]) -> None:
+        """Add to Windows of a user what a part has of theirs."""
+        amounts: dict[int, list[Part]] = {}
+        for ms, units, number in part.of(user):
+            amounts.setdefault(number, []).append((ms, 1, units, units, units))
+        for number, parts in amounts.items():
+            if number not in windows:
+                windows[number] = Window(self._shape)
+            windows[number].add(parts)

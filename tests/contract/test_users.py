@@ -323,13 +323,12 @@ def test_a_random_read_among_many_users_is_that_of_the_list_and_idle_ones_leave_
     choose = random.Random(seed)
 
     async def body() -> None:
-        clock, users = Clock(NOW_MS), Users(MINUTE, 10**7, bucket_rows_max=64)
+        clock, users = Clock(NOW_MS), Users(MINUTE, 10**7, part_rows=64, many_rows=64)
         ledger = ledger_of(KeepingStore(), users, clock)
         await ledger.open()
 
         def sweep() -> None:
-            for _ in range(users.visits_due(1.0, 1000) // 1000 + 1):
-                users.sweep(ledger._oldest_ms(), 1000)
+            users.sweep(ledger._oldest_ms())
 
         async def fill(live: int) -> dict[str, list[Transaction]]:
             facts = [

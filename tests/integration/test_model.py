@@ -94,10 +94,9 @@ class Service(RuleBasedStateMachine):
         self._late, self._lane = late, lane
         # Few transactions are to be many: users change over to a Window, and are read back step by step.
         patch = self._resources.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(main, "Users", partial(Users, bucket_rows_max=4))
+        patch.setattr(main, "Users", partial(Users, part_rows=4, many_rows=3))
         patch.setattr(upkeep, "_LOAD_ROWS_MAX", 3)
         patch.setattr(upkeep, "_SWEEP_SECONDS", 0.01)
-        patch.setattr(upkeep, "_SWEEPS", 10**6)
         self.model = Model(keeps_late=late is Late.KEEP)
         self._now_ms = self._latest_ms = START_MS
         self._start()

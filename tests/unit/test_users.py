@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.core.money import UNITS_MAX
 from app.core.summary import EMPTY, Figures, Summary
 from app.core.transaction import Row, Transaction
-from app.core.window import Shape
+from app.core.window import SLOTS_PER_SPAN, Shape
 from app.ledger.statistics import Statistics
 from app.ledger.users import Missing, Users
 
@@ -49,11 +49,11 @@ class History:
     """A random history of users' windows and their twin."""
 
     def __init__(
-        self, shape: Shape, seed: int, rows_max: int = PLENTY, bucket_rows_max: int = 8
+        self, shape: Shape, seed: int, rows_max: int = PLENTY, part_rows: int = 8, many_rows: int = 4
     ) -> None:
         self.shape = shape
         self.choose = random.Random(seed)
-        self.users = Users(shape, rows_max, bucket_rows_max=bucket_rows_max)
+        self.users = Users(shape, rows_max, part_rows=part_rows, many_rows=many_rows)
         self._statistics = Statistics(shape, self.users)
         self.twin = Twin(shape.resolution_ms)
         self.now_ms = self._latest_ms = START_MS + self.choose.randrange(10**9)
@@ -101,8 +101,8 @@ class History:
         """What is older can be asked for by nobody, even after a small step back."""
         return self._latest_ms - self.shape.window_ms - self.shape.rewind_ms
 
-    def sweep(self, visits: int) -> None:
-        self.users.sweep(self.oldest_ms, visits)
+    def sweep(self) -> None:
+        self.users.sweep(self.oldest_ms)
         self.twin.facts = [
             fact
             for fact in self.twin.facts
@@ -129,7 +129,7 @@ class History:
             elif what < 0.7:
                 self.read()
             elif what < 0.8:
-                self.sweep(choose.choice((1, 20, 200)))
+                self.sweep()
             elif what < 0.9:
                 self.go_forth(choose.choice((1, choose.randrange(300), choose.randrange(20_000))))
             elif what < 0.95:
@@ -140,16 +140,22 @@ class History:
                 self.clear()
 
 
-HISTORIES: list[tuple[Shape, int]] = [(MINUTE, 8), (MINUTE, 1 << 20), (MINUTE, 1), (HOUR, 8)]
+HISTORIES: list[tuple[Shape, int, int]] = [
+    (MINUTE, 8, 4),
+    (MINUTE, 100, 20),
+    (MINUTE, 1, 1),
+    (MINUTE, 1 << 20, 1 << 20),
+    (HOUR, 8, 4),
+]
 
 
-@pytest.mark.parametrize(("shape", "bucket_rows_max"), HISTORIES)
+@pytest.mark.parametrize(("shape", "part_rows", "many_rows"), HISTORIES)
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None, print_blob=True)
 def test_figures_of_a_user_are_those_of_a_filtered_list(
-    shape: Shape, bucket_rows_max: int, seed: int
+    shape: Shape, part_rows: int, many_rows: int, seed: int
 ) -> None:
-    history = History(shape, seed, bucket_rows_max=bucket_rows_max)
+    history = History(shape, seed, part_rows=part_rows, many_rows=many_rows)
     history.play(200)
     assert history.refusals == 0
 
@@ -158,11 +164,11 @@ def test_figures_of_a_user_are_those_of_a_filtered_list(
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None, print_blob=True)
 def test_past_the_bound_no_figure_is_wrong_and_all_come_back(rows_max: int, seed: int) -> None:
-    history = History(MINUTE, seed, rows_max=rows_max, bucket_rows_max=4)
+    history = History(MINUTE, seed, rows_max=rows_max, part_rows=4)
     for _ in range(4):
         history.play(50)
         history.go_forth(MINUTE.window_ms + MINUTE.ahead_ms + 2 * MINUTE.rewind_ms + 1)
-        history.sweep(PLENTY)
+        history.sweep()
         assert history.users.rows == 0
         refusals = history.refusals
         fact = history.transaction()
@@ -198,35 +204,48 @@ def test_what_is_being_read_back_is_missing() -> None:
 
 
 def test_users_without_anything_in_the_window_are_forgotten() -> None:
-    users = Users(MINUTE, 1000)
-    users.record([fact(f"u-{number % 50}", START_MS + number) for number in range(200)])
+    users = Users(MINUTE, 1000, part_rows=50)
+    users.record([fact(f"u-{number % 50}", START_MS + number) for number in range(50)])
+    users.record([fact(f"u-{number % 50}", START_MS + number) for number in range(50, 200)])
     assert users.rows == 200
-    users.sweep(START_MS + 150, PLENTY)
-    assert users.rows == 50
-    users.sweep(START_MS + 200, PLENTY)
-    assert users.rows == 0
-    assert not any(users.entries)
-
-
-def test_a_user_of_many_transactions_takes_the_room_of_a_window_until_they_are_idle() -> None:
-    users = Users(MINUTE, 1000, bucket_rows_max=16)
-    for end in (1600, 3200):
-        users.record([fact("many", START_MS + number) for number in range(end - 1600, end)])
-        assert users.rows == 2 * 16
-        assert users.since("many", START_MS).overall.count == end
-    users.sweep(START_MS + 3199, PLENTY)
-    assert users.rows == 2 * 16
-    users.sweep(START_MS + 3200, PLENTY)
+    users.sweep(START_MS + 50)
+    assert users.rows == 150
+    users.sweep(START_MS + 199)
+    assert users.rows == 150
+    users.sweep(START_MS + 200)
     assert users.rows == 0
 
 
-def test_every_bucket_is_visited_in_turn() -> None:
+def test_what_trickles_in_goes_in_time_too() -> None:
+    """By parts that are closed after an eighth of a window, though they are not full."""
     users = Users(MINUTE, 1000)
-    users.record([fact(f"u-{number}") for number in range(1000)])
-    for _ in range(4):
-        assert users.rows > 0
-        users.sweep(START_MS + 1, users.visits_due(7.5, 2))
+    for second in range(300):
+        users.sweep(START_MS + 1000 * second - MINUTE.window_ms)
+        users.record([fact("a", START_MS + 1000 * second)])
+        assert users.rows <= 60 + 60 / 8 + 2
+
+
+def test_who_has_many_is_known_to_have_them_until_they_are_idle() -> None:
+    users = Users(MINUTE, 10**6)
+    many = [fact("many", START_MS + number) for number in range(10_000)]
+    few = [fact(f"u-{number}", START_MS + number) for number in range(10_000)]
+    for place in range(0, 10_000, 100):
+        users.record(many[place : place + 100] + few[place : place + 100])
+    assert len(users._windows) == 1
+    assert users.since("many", START_MS).overall == Summary(10_000, 10_000, 1, 1)
+    assert users.since("u-7", START_MS).overall == Summary(1, 1, 1, 1)
+    users.sweep(START_MS + 10_000)
     assert users.rows == 0
+    assert not users._windows
+
+
+def test_who_has_more_takes_the_place_of_who_has_least() -> None:
+    users = Users(MINUTE, 1000, part_rows=1, many_rows=3)
+    for number, rows in enumerate((3, 10, 4, 50)):
+        users.record([fact(f"u-{number}") for _ in range(rows)])
+    for asked, who in ((0, 0), (1, 1), (2, 1), (3, 3), (1, 3)):
+        assert users.since(f"u-{asked}", START_MS).overall.count == (3, 10, 4, 50)[asked]
+        assert [user.name.rstrip(b"\0") for user in users._windows] == [f"u-{who}".encode()]
 
 
 @pytest.mark.parametrize("forget", [Users.clear, lambda users: users.restart(MINUTE, START_MS)])
@@ -240,19 +259,40 @@ def test_what_is_forgotten_is_forgotten_at_once(forget: Callable[[Users], None])
     assert users.since("u-1", START_MS).overall.count == 1
 
 
-def test_windows_are_bounded_too() -> None:
-    users = Users(MINUTE, 200, bucket_rows_max=16)
+def test_windows_are_bounded_however_many_currencies_there_are() -> None:
+    rows_max = 3 * MINUTE.spans * SLOTS_PER_SPAN
+    users = Users(MINUTE, rows_max, part_rows=16, many_rows=8)
+    facts = [
+        Transaction(1, START_MS + number, f"C{number % currencies}", f"u-{currencies}")
+        for currencies in (2, 5, 1, 3)
+        for number in range(200)
+    ]
+    for place, each in enumerate(facts):
+        users.record([each])
+        assert sum(map(len, users._windows.values())) <= 3
+        if place % 50 == 49:
+            told = users.since(str(each.user_id), START_MS)
+            assert told.overall.count == place % 200 + 1
+    for currencies in (2, 5, 1, 3):
+        assert users.since(f"u-{currencies}", START_MS).overall.count == 200
+
+
+def test_a_batch_fills_what_room_there_is_and_never_more() -> None:
+    users = Users(MINUTE, 200, part_rows=16, many_rows=8)
     for number in range(20):
-        users.record([fact(f"u-{number}") for _ in range(1000)])
+        facts = [fact(f"u-{number % 3}", START_MS + number) for _ in range(30)]
+        Statistics(MINUTE, users).record([Row(0, each) for each in facts])
         assert users.rows <= 200
+    assert users.rows == 200
     with pytest.raises(Missing):
-        users.since("u-0", START_MS)
+        users.since("u-0", START_MS + 19)
+    assert users.since("u-0", START_MS + 20).overall == EMPTY
 
 
 def test_rows_older_than_anyone_asks_for_take_no_room() -> None:
     users = Users(MINUTE, 3)
     users.record([fact("a")])
-    users.sweep(START_MS, 1)
+    users.sweep(START_MS)
     Statistics(MINUTE, users).record([Row(0, fact("a", START_MS - 1)) for _ in range(10)])
     assert users.rows == 1
     assert users.since("a", START_MS).overall.count == 1
@@ -261,5 +301,8 @@ def test_rows_older_than_anyone_asks_for_take_no_room() -> None:
 def test_nothing_is_held_where_nothing_may_be() -> None:
     users = Users(MINUTE, 0)
     Statistics(MINUTE, users).record([Row(0, fact("a"))])
+    users.sweep(START_MS - 1)
+    users.restart(MINUTE, START_MS - 1)
+    Statistics(MINUTE, users).record([Row(0, fact("a"))])
+    users.record([fact("a")])
     assert users.rows == 0
-    assert not any(users.entries)
