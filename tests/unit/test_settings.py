@@ -357,7 +357,8 @@ def test_a_database_is_shown_without_its_password(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["hunter2@hunter2@db", "hunter/2@db", "/hunter2@db/ledger", "@/hunter2@db", "@db?password=a@b"]
+    "place",
+    ["hunter2@hunter2@db", "hunter/2@db", "/hunter2@db/ledger", "@/hunter2@db", "@db?password=a@b"],
 )
 def test_a_password_that_would_be_taken_for_a_host_is_refused(place: str) -> None:
     told = refusal(DATABASE_URL=f"postgresql://millrace:{place}/ledger")
