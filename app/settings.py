@@ -17,6 +17,12 @@ MEMORY: Final = "memory://"
 SQLITE: Final = "sqlite:///"
 _POSTGRESQL: Final = ("postgresql://", "postgres://")
 
+# As libpq divides it, and only where nobody could take a part of the password for anything else.
+_SERVER_URL: Final = re.compile(
+    r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^:@/?]*)(?::[^@/]*)?@)?"
+    r"(?P<place>[^@?/]*(?:/[^@?]*(?=\?|$)|(?=$|\?[^@]*$)))(?:\?.*)?"
+)
+
 _CODE: Final = re.compile(r"[A-Z0-9]{2,12}")
 
 # As browsers send it: in lower case, without a path, and without the port that its scheme has anyway.
@@ -202,12 +208,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def database(self) -> str:
         """Where rows are kept, for an operator to read: without a password, wherever that stands."""
-        if not self.has_database_server:
+        found = _SERVER_URL.fullmatch(self.database_url)
+        if found is None:
             return self.database_url
-        scheme, _, rest = self.database_url.partition("://")
-        credentials, has_user, place = rest.rpartition("@")
-        user = re.split("[:?]", credentials)[0] + "@" if has_user else ""
-        return f"{scheme}://{user}{place.partition('?')[0]}"
+        user = "" if found["user"] is None else found["user"] + "@"
+        return found["scheme"] + user + found["place"]
 
 
 # Parts that are not built yet: to accept their settings would be a promise.
@@ -258,6 +263,11 @@ def _check(settings: Settings) -> None:
     if url != MEMORY and not settings.has_database_server and not _FILE_URL.fullmatch(url):
         raise SettingsError(
             "DATABASE_URL: must be sqlite:/// and the path of a file, postgresql://, or memory://"
+        )
+    if settings.has_database_server and not _SERVER_URL.fullmatch(url):
+        # What libpq would take for the host it would name in its errors.
+        raise SettingsError(
+            "DATABASE_URL: @ and / in a user's name or password must be written as %40 and %2F"
         )
     _check_auth(settings)
     _check_callers(settings)

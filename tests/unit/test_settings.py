@@ -341,9 +341,11 @@ def test_a_refusal_does_not_repeat_what_may_hold_a_password(name: str) -> None:
             "postgres://millrace:hunter2@one,two/ledger?sslmode=require",
             "postgres://millrace@one,two/ledger",
         ),
-        ("postgresql://millrace:hun@ter/2?hunter2@db/ledger", "postgresql://millrace@db/ledger"),
+        ("postgresql://millrace:hunter2?hunter2:#@db/ledger", "postgresql://millrace@db/ledger"),
+        ("postgresql://millrace@/ledger?password=hunter2", "postgresql://millrace@/ledger"),
+        ("postgresql://db?password=hunter2", "postgresql://db"),
         ("postgresql:///ledger?host=/run/postgresql&password=hunter2", "postgresql:///ledger"),
-        ("postgresql://db/ledger?password=hunter2&application_name=a@b", "postgresql://db/ledger@b"),
+        ("postgresql://db/ledger?password=hunter2@hunter2", "postgresql://db/ledger"),
         ("sqlite:///data/millrace.db", "sqlite:///data/millrace.db"),
     ],
 )
@@ -352,6 +354,15 @@ def test_a_database_is_shown_without_its_password(url: str, shown: str) -> None:
     assert settings.database == shown
     assert settings.has_database_server is url.startswith("postgres")
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["hunter2@hunter2@db", "hunter/2@db", "/hunter2@db/ledger", "@/hunter2@db", "@db?password=a@b"],
+)
+def test_a_password_that_would_be_taken_for_a_host_is_refused(place: str) -> None:
+    told = refusal(DATABASE_URL=f"postgresql://millrace:{place}/ledger")
+    assert told == "DATABASE_URL: @ and / in a user's name or password must be written as %40 and %2F"
 
 
 @pytest.mark.parametrize(
