@@ -11,6 +11,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from app.store.base import StoreRefused
+from app.store.postgres_connection import Connection
 from app.store.postgres_session import is_lost, line
 
 Result = TypeVar("Result")
@@ -72,9 +73,7 @@ class Readers:
                 # Lost while it was idle, perhaps, and then so are the others: that is no refusal.
                 if not is_lost(error):
                     raise
-        connection: AsyncConnection[Any] = await AsyncConnection.connect(
-            self._conninfo, autocommit=True, prepare_threshold=None
-        )
+        connection = await Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         return await self._lend(connection, read, is_new=True)
 
     async def _lend(

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 
 from app.store import postgres_schema
 from app.store.base import KeysTaken, StoreFailed, StoreRefused, StoreUnusable
+from app.store.postgres_connection import Connection
 from app.store.postgres_exchange import Exchange, is_last_word
 from app.store.postgres_feed import Statement
 
@@ -206,9 +207,7 @@ class Session:
         return connection
 
     async def _connect(self) -> tuple[AsyncConnection[Any], _Backend]:
-        connection: AsyncConnection[Any] = await AsyncConnection.connect(
-            self._conninfo, autocommit=True, prepare_threshold=None
-        )
+        connection = await Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         try:
             await connection.execute(_PREPARE, (_STATEMENT_MS, _LOCK_MS))
             backend = _Backend(*await row_of(await connection.execute(_BACKEND)))

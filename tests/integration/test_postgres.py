@@ -10,7 +10,7 @@ from app.core.activity import Details
 from app.core.idempotency import Key, KeyRoute, Record
 from app.core.question import Portion, Question
 from app.core.transaction import Row, Transaction
-from app.store import postgres_readers, postgres_session
+from app.store import postgres_connection, postgres_readers, postgres_session
 from app.store.base import KeysTaken, StoreFailed, StoreRefused, StoreUnusable
 from app.store.postgres import PostgresStore
 from app.store.postgres_feed import Statement
@@ -356,6 +356,36 @@ def test_a_server_that_hangs_refuses_and_is_found_well_again(monkeypatch: pytest
         monkeypatch.setattr(postgres_session, "ANSWER_SECONDS", 10.0)
         await store.append([row(4)])
         assert ids(url) == [1, 4]
+
+    with_store(url, body)
+
+
+@needs_postgres_of_ours
+def test_no_question_waits_longer_for_a_server_that_hangs_than_it_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = server_of_ours()
+    url = new_database_url()
+    monkeypatch.setattr(postgres_session, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_readers, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_connection, "_CANCEL_SECONDS", 0.1)
+
+    async def body(store: PostgresStore) -> None:
+        await store.get(1)
+        server.freeze()
+        try:
+            # psycopg alone would wait for ten seconds more.
+            async with asyncio.timeout(3):
+                for asking in (store.get(1), store.find([b"x" * 16]), store.probe()):
+                    with pytest.raises(StoreRefused):
+                        await asking
+        finally:
+            server.thaw()
+        monkeypatch.setattr(postgres_session, "ANSWER_SECONDS", 10.0)
+        monkeypatch.setattr(postgres_readers, "ANSWER_SECONDS", 5.0)
+        assert await store.get(1) is None
+        await store.append([row(1)])
+        assert ids(url) == [1]
 
     with_store(url, body)
 
