@@ -2,10 +2,12 @@
 
     python -m loadtest.questions [--rows N] [--rounds N] [--database-url URL] [--json FILE]
 
-Without a URL it fills a SQLite file in a temporary directory; with one, a database that has to be empty.
+Without a URL it fills a SQLite file in a temporary directory; with one, a database that has to be empty
+(of PostgreSQL: migrated; it is vacuumed and analyzed once it is full, as autovacuum would soon do).
 Each question is asked for its first page, for the page behind a tenth of all rows (by cursor, and by its
-number) and for how many rows it finds. Printed are the medians and the worst of the rounds, and under
-each question the statement that answers it with the engine's plan.
+number) and for how many rows it finds. Printed are the medians and the worst of the rounds, under each
+question the statement that answers it with the engine's plan (of PostgreSQL, for each way it is asked),
+and at the end which questions would scan the table from end to end.
 """
 
 import argparse
@@ -33,14 +35,17 @@ from app.core.words import words
 from app.main import build_store
 from app.settings import read_settings
 from app.store.base import Store
-from loadtest.plans import explain
+from loadtest.plans import explain, settle
 
 PAGE_ROWS: Final = 20
 BATCH_ROWS: Final = 5000
 USERS: Final = 10_000
 SPAN: Final = Span(1_764_731_045_678, 1_767_323_045_678)
+OLD_MS: Final = SPAN.from_ms + (SPAN.to_ms - SPAN.from_ms) // 10
 # A word of a tenth of the rows stands in none of the synthetic ones, so it is given to some.
 COMMON_WORD: Final = "quarterly"
+# And a word that stands in the oldest tenth alone.
+OLD_WORD: Final = "bygone"
 
 
 class Timing(msgspec.Struct):
@@ -86,6 +91,7 @@ async def measure(url: str, rows: int, rounds: int) -> dict[str, Answered]:
     await store.open()
     try:
         counts = await fill(store, rows)
+        await settle(url)
         deep = await place_behind(store, rows // 10)
         print(f"{rows} rows, {PAGE_ROWS} a page, {rounds} rounds; milliseconds: median (worst)")
         columns = ("first page", "deep, cursor", "deep, number", "total")
@@ -93,12 +99,14 @@ async def measure(url: str, rows: int, rounds: int) -> dict[str, Answered]:
         answered = {}
         for name, question in questions(counts, rows).items():
             one = answered[name] = await ask(store, question, deep, rows // 10, rounds)
-            one.plan = await explain(url, question)
+            one.plan = await explain(url, question, portions(deep, rows // 10))
             timings = (one.first, one.deep, one.numbered, one.total)
             shown = "".join(f"{f'{each.median_ms:.2f} ({each.worst_ms:.2f})':>18}" for each in timings)
             print(f"{name:34}{one.rows:>9}{shown}")
             for line in one.plan:
                 print(f"      {line}")
+        scanning = [name for name, one in answered.items() if "Seq Scan" in " ".join(one.plan)]
+        print(f"scanning the table from end to end: {', '.join(scanning) or 'none'}")
         return answered
     finally:
         await store.close()
@@ -118,8 +126,10 @@ async def fill(store: Store, rows: int) -> Counter[str]:
                 details = transaction.details
                 assert details is not None
                 metadata = msgspec.json.decode(details.metadata)
-                if number % 10 == 0:
-                    metadata["description"] = f"{COMMON_WORD} statement {number}"
+                is_old = transaction.timestamp_ms < OLD_MS
+                if number % 10 == 0 or is_old:
+                    kept_words = [COMMON_WORD] * (number % 10 == 0) + [OLD_WORD] * is_old
+                    metadata["description"] = f"{' '.join(kept_words)} statement {number}"
                     details = msgspec.structs.replace(
                         details, metadata=msgspec.json.encode(metadata, order="sorted")
                     )
@@ -156,6 +166,7 @@ def questions(counts: Counter[str], rows: int) -> Mapping[str, Question]:
         "card_last_four": Question(metadata={"card_last_four": "0077"}),
         "direction": Question(metadata={"direction": "sent"}),
         f"a word in a tenth: {COMMON_WORD}": Question(words=(COMMON_WORD,)),
+        f"in the oldest tenth: {OLD_WORD}": Question(words=(OLD_WORD,)),
         f"a word in a thousandth: {middling}": Question(words=(middling,)),
         f"a word in one: {rare}": Question(words=(rare,)),
         "no such word": Question(words=("nowhere",)),
@@ -163,6 +174,13 @@ def questions(counts: Counter[str], rows: int) -> Mapping[str, Question]:
         "user, type, status": Question(
             user_id="user-77", transaction_type=TransactionType.CARD, status=Status.PENDING
         ),
+        "type, product, status": Question(
+            transaction_type=TransactionType.CARD, product=Product.CARD, status=Status.FAILED
+        ),
+        "type, product, status: none": Question(
+            transaction_type=TransactionType.CARD, product=Product.CRYPTO, status=Status.FAILED
+        ),
+        "type, product: none": Question(transaction_type=TransactionType.CARD, product=Product.CRYPTO),
         "two words": Question(words=(COMMON_WORD, middling)),
     }
 
@@ -172,6 +190,15 @@ async def place_behind(store: Store, offset: int) -> Place:
     page = await store.page(Question(), Portion(1, offset=offset))
     (row,) = page.rows
     return Place(row.transaction.timestamp_ms, row.id)
+
+
+def portions(deep: Place, offset: int) -> list[Portion]:
+    """The ways in which each question is asked."""
+    return [
+        Portion(PAGE_ROWS),
+        Portion(PAGE_ROWS, before=deep),
+        Portion(PAGE_ROWS, offset=offset),
+    ]
 
 
 async def ask(store: Store, question: Question, deep: Place, offset: int, rounds: int) -> Answered:

@@ -52,12 +52,14 @@ def page_statements(question: Question, portion: Portion) -> Iterator[Statement]
     newest = f"(SELECT * FROM {source} {_ORDER} LIMIT {_NEWEST_ROWS}) newest {_where(loose)}"
     wanted = _parameters(loose)
     yield Statement(_page(newest), (*parameters, *wanted, *bounds))
-    all_ = f"(SELECT * FROM transactions {_where(ordered + loose)} OFFSET 0) found"
+    all_ = f"(SELECT timestamp_ms, id FROM transactions {_where(ordered + loose)} OFFSET 0) found"
     yield Statement(_page(all_), (*parameters, *wanted, *bounds))
 
 
 def _page(source: str) -> str:
-    return f"SELECT {_COLUMNS} FROM {source} {_ORDER} LIMIT %s OFFSET %s"
+    """The rows of a part of a source. What is skipped or sorted on the way is their places alone."""
+    places = f"SELECT id FROM {source} {_ORDER} LIMIT %s OFFSET %s"
+    return f"SELECT {_COLUMNS} FROM transactions WHERE id = ANY(ARRAY({places})) {_ORDER}"
 
 
 def total_statement(question: Question) -> Statement:
@@ -93,17 +95,25 @@ def _conditions(question: Question) -> tuple[list[_Condition], list[_Condition]]
         ("currency = %s", question.currency),
         ("timestamp_ms >= %s", question.from_ms),
         ("timestamp_ms <= %s", question.to_ms),
-        ("transaction_type = %s", question.transaction_type and question.transaction_type.value),
-        ("product = %s", question.product and question.product.value),
     ]
     ordered: list[_Condition] = [(text, (value,)) for text, value in given if value is not None]
+    kinds: list[tuple[str, str]] = []
+    if question.transaction_type is not None:
+        kinds.append(("transaction_type", question.transaction_type.value))
+    if question.product is not None:
+        kinds.append(("product", question.product.value))
     if question.status is Status.COMPLETED:
         ordered.append(("status IS NULL", ()))
     elif question.status is not None:
-        ordered.append(("status = %s", (question.status.value,)))
+        kinds.append(("status", question.status.value))
+    terms = [*starmap(metadata_term, question.metadata.items()), *map(word_term, question.words)]
+    if len(kinds) > 1:
+        # Each is frequent, and what is all of them may be nowhere: no order of one of them helps then.
+        terms += [f"{name[0]}={value.lower()}" for name, value in kinds]
+    else:
+        ordered += [(f"{name} = %s", (value,)) for name, value in kinds]
     amounts = ("amount_units >= %s", question.min_units), ("amount_units <= %s", question.max_units)
     loose: list[_Condition] = [(text, (value,)) for text, value in amounts if value is not None]
-    terms = [*starmap(metadata_term, question.metadata.items()), *map(word_term, question.words)]
     if terms:
         loose.append(("terms @@ %s::tsquery", (" & ".join(map(_quoted, terms)),)))
     return ordered, loose
