@@ -12,11 +12,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from app.__main__ import main
+from app.store import postgres_session
 from tests.support.ledger_file import rows_in, salvaged_rows, sqlite_url
+from tests.support.postgres import needs_postgres, new_database_url, rows_in_database
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 
 
@@ -119,6 +123,32 @@ def test_what_was_seeded_is_served_and_cleaned_away_again(tmp_path: Path, run: C
     assert are_private(path.parent)
     assert run(url, "seed", "--rows", "10").status == 0
     assert len(salvaged_rows(path, tmp_path / "copy")) == 10
+
+
+@needs_postgres
+def test_a_server_is_seeded_and_cleaned_as_well(run: Command) -> None:
+    url = new_database_url()
+    told = run(url, "seed", "--rows", "3000")
+    assert told.status == 0, told.err
+    assert told.out.startswith("3000 of 3000 transactions in ")
+    assert len(rows_in_database(url)) == 3000
+    told = run(url, "clean", "--yes")
+    where = "the database of DATABASE_URL"
+    assert (told.status, told.out) == (0, f"{where}: 3000 transactions deleted\n")
+    assert rows_in_database(url) == {}
+    with psycopg.connect(url) as holder:
+        # As a service does.
+        holder.execute("SELECT pg_advisory_lock(1297042529, 'ledger'::regclass::oid::int)")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(postgres_session, "_HELD_SECONDS", 0.1)
+            for words in (("seed", "--rows", "1"), ("clean", "--yes")):
+                refused = run(url, *words)
+                assert (refused.status, refused.out) == (1, "")
+                assert "millrace: the database is in use by another process\n" in refused.err
+    missing = urlsplit(url)._replace(path="/nowhere").geturl()
+    refused = run(missing, "clean", "--yes")
+    assert (refused.status, refused.out) == (1, "")
+    assert "millrace: cannot use PostgreSQL: " in refused.err
 
 
 def test_an_interrupted_seeding_leaves_whole_batches(tmp_path: Path) -> None:
