@@ -5,6 +5,9 @@ where a disk that hangs would hold the process.
 """
 
 import asyncio
+import contextlib
+import os
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -17,8 +20,10 @@ _Job = Callable[[], None]
 class Worker:
     """A daemon thread with a queue. Bounded by its users, who await each call."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, niceness: int = 0) -> None:
+        """`niceness`: how far its thread stands back where processors are short; on Linux alone."""
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._niceness = niceness
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def run(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
@@ -42,6 +47,10 @@ class Worker:
         self._jobs.put(None)
 
     def _run(self) -> None:
+        # Elsewhere a thread has no priority of its own, and its number may be another process's.
+        if self._niceness and sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while job := self._jobs.get():
             job()
 
