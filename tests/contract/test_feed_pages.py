@@ -19,7 +19,7 @@ from tests.contract.test_idempotency import STORES, database_url
 from tests.support.feed import PATH, USER, Json, Query, find, names, post_entries, post_one_by_one, walk
 from tests.support.thread import Clock, ServiceThread, serve
 
-ROWS = int(os.environ.get("MILLRACE_FEED_ROWS", "200"))
+ROWS = int(os.environ.get("MILLRACE_FEED_ROWS", "120"))
 SEED = random.SystemRandom().randrange(2**32)
 
 SECRET = b"s" * 32

@@ -19,7 +19,7 @@ from app.web.protocol import Protocol
 from tests.support.thread import Clock
 from tests.support.wire import NOW_MS, WHOLE, Answers, Wire, get, post
 
-CASES = int(os.environ.get("MILLRACE_FRAMING_CASES", "1500"))
+CASES = int(os.environ.get("MILLRACE_FRAMING_CASES", "800"))
 TURNS_MAX = 5000
 
 Request = tuple[bytes, int]

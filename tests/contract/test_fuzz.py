@@ -27,8 +27,8 @@ from tests.contract.test_framing import CLOSING, ORDINARY, TURNS_MAX, pieces
 from tests.support.thread import Clock
 from tests.support.wire import NOW_MS, WHOLE, Answers, Wire, get, post
 
-BYTES_CASES = int(os.environ.get("MILLRACE_FUZZ_BYTES", "1500"))
-BODIES_CASES = int(os.environ.get("MILLRACE_FUZZ_BODIES", "3000"))
+BYTES_CASES = int(os.environ.get("MILLRACE_FUZZ_BYTES", "800"))
+BODIES_CASES = int(os.environ.get("MILLRACE_FUZZ_BODIES", "1500"))
 SEED = int(os.environ.get("MILLRACE_FUZZ_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 
 Connect = Callable[[], Protocol]

@@ -18,7 +18,7 @@ from tests.support.issuer import AUDIENCE, EVERYTHING, ISSUER, SECRET
 from tests.support.thread import Clock
 from tests.support.wire import NOW_MS, WHOLE, Wire
 
-CASES = int(os.environ.get("MILLRACE_LANES_CASES", "4000"))
+CASES = int(os.environ.get("MILLRACE_LANES_CASES", "2000"))
 
 METHODS = (
     [b"POST"] * 4 + [b"GET"] * 4 + [b"HEAD", b"PUT", b"post", b"DELETE", b"OPTIONS", b"BREW", b"CONNECT"]

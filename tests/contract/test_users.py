@@ -30,7 +30,7 @@ from tests.support.attacks import secret_mint
 from tests.support.issuer import SECRET
 from tests.support.thread import WAIT_SECONDS, Clock, ServiceThread, serve
 
-READS = int(os.environ.get("MILLRACE_USER_READS", "2000"))
+READS = int(os.environ.get("MILLRACE_USER_READS", "1000"))
 MINUTE = Shape.covering(WINDOW_MS, 1000)
 
 STORES: list[Callable[[Path], Store]] = [

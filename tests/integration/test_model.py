@@ -27,7 +27,7 @@ from app.ledger.users import Users
 from app.settings import Late, Settings, Switch
 from tests.support.thread import Clock, ServiceThread, serve
 
-RUNS = int(os.environ.get("MILLRACE_MODEL_RUNS", "12"))
+RUNS = int(os.environ.get("MILLRACE_MODEL_RUNS", "8"))
 START_MS = 1_767_323_045_678
 WINDOW_MS = 60_000
 AHEAD_MS = 1000

@@ -15,7 +15,7 @@ from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 
 CONNECTIONS = 32
-KILL_ROUNDS = int(os.environ.get("MILLRACE_KILL_ROUNDS", "4"))
+KILL_ROUNDS = int(os.environ.get("MILLRACE_KILL_ROUNDS", "2"))
 
 
 def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from loadtest.client import Client, LostAnswerError, NotConnectedError, parse_address
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 
-KEYS = int(os.environ.get("MILLRACE_RETRY_KEYS", "120"))
+KEYS = int(os.environ.get("MILLRACE_RETRY_KEYS", "60"))
 SENDERS = 4
 CONNECTIONS_PER_SENDER = 4
 KILLS = 4
