@@ -5,11 +5,9 @@ but never a number without a row. The clock is read once for each call.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
-from time import monotonic
 from typing import Final, NamedTuple
 
 import structlog
@@ -21,25 +19,12 @@ from app.core.transaction import Row, Transaction
 from app.core.window import Shape
 from app.ledger.commit import Done, GroupCommit, Verdict
 from app.ledger.judgement import Bounds, Judged, Request, Settled
+from app.ledger.maintenance import Maintenance
 from app.ledger.statistics import Statistics
 from app.ledger.upkeep import Upkeep
 from app.ledger.users import Users
 from app.store.base import Store, StoreFailed, StoreRefused
 
-# Space of deleted rows is given back in steps of some milliseconds, so that batches get their turn.
-_PURGE_ROWS_MAX: Final = 2000
-_EXPIRE_RECORDS_MAX: Final = 2000
-_EXPIRY_INTERVAL_MS: Final = 60_000
-# Rows past their retention go while others come: each step is short, and followed by a rest in
-# proportion to what it took, the wait for its turn included. So the store's time is the posts', mostly,
-# and all the more so the busier it is.
-_TRIM_ROWS_MAX: Final = 500
-_TRIM_RESTS: Final = 8
-_TRIM_REST_SECONDS_MAX: Final = 1.0
-# What a key stands for is remembered for a day, and an hour more, should a clock be set.
-RECORD_AGE_MS_MAX: Final = 25 * 3_600_000
-# A store that refuses is asked again this often: without traffic, too, it is to be found well again.
-_MAINTENANCE_SECONDS: Final = 1.0
 # After the clock was set back, rows lie ahead of it. The ring grows to hold them, up to this far.
 _REFILL_AHEAD_MS_MAX: Final = 3_600_000
 
@@ -117,14 +102,10 @@ class Ledger:
         self._moment = Moment(0, 0)
         self._latest_ms = 0
         self._blocked: Unready | None = Unready.STARTING
-        self._expiry_due_ms = 0
-        self._trim_due_ms = 0
         self._waiting_clear: asyncio.Future[None] | None = None
-        self._has_cleared_rows = True
         self._commit: GroupCommit
-        self._maintenance: asyncio.Task[None]
-        self._sweeping: asyncio.Task[None]
-        self._maintenance_due = asyncio.Event()
+        self._maintenance: Maintenance
+        self._tasks: list[asyncio.Task[None]] = []
         self.secret = b""
         """What only this service knows, once it is open: 32 bytes, the same after a restart."""
 
@@ -133,15 +114,24 @@ class Ledger:
         await self._store.open()
         self.secret = await self._store.secret()
         self._commit = GroupCommit(self._store, self._count, self._on_failure)
+        self._maintenance = Maintenance(
+            self._store,
+            self._commit,
+            self._upkeep,
+            self._now_ms,
+            self._retention_ms,
+            lambda: self._blocked is Unready.CLOCK_STEPPED,
+            self._refill,
+        )
         await self._commit.run(self._refill)
-        self._maintenance = asyncio.get_running_loop().create_task(self._maintain())
-        self._sweeping = asyncio.get_running_loop().create_task(self._upkeep.sweep(self._oldest_ms))
+        works = self._maintenance.run(), self._upkeep.sweep(self._oldest_ms)
+        self._tasks = [asyncio.get_running_loop().create_task(work) for work in works]
 
     async def close(self) -> None:
         """Keep what was submitted, then close the store. Nothing is taken from here on."""
         self._blocked = Unready.DRAINING
-        self._maintenance.cancel()
-        self._sweeping.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._commit.close()
         await self._store.close()
 
@@ -281,7 +271,7 @@ class Ledger:
             # The ring may have let go of what is inside the window once more.
             log.warning("clock_stepped_back", by_ms=self._latest_ms - now_ms)
             self._blocked = Unready.CLOCK_STEPPED
-            self._maintenance_due.set()
+            self._maintenance.wake()
         return now_ms
 
     def _count(self, rows: Sequence[Row]) -> None:
@@ -294,8 +284,7 @@ class Ledger:
         self._statistics.clear()
         self._upkeep.clear()
         self._version += 1
-        self._has_cleared_rows = True
-        self._maintenance_due.set()
+        self._maintenance.note_cleared()
 
     async def _refill(self) -> None:
         now_ms = self._now_ms()
@@ -317,62 +306,6 @@ class Ledger:
         if self._blocked in (Unready.STARTING, Unready.CLOCK_STEPPED):
             self._blocked = None
         log.info("window_read_back", transactions=transactions)
-
-    async def _purge(self) -> None:
-        self._has_cleared_rows = await self._store.purge(_PURGE_ROWS_MAX)
-
-    @property
-    def _has_expired_records(self) -> bool:
-        return self._now_ms() >= self._expiry_due_ms
-
-    async def _expire(self) -> None:
-        now_ms = self._now_ms()
-        if not await self._store.expire(now_ms - RECORD_AGE_MS_MAX, _EXPIRE_RECORDS_MAX):
-            self._expiry_due_ms = now_ms + _EXPIRY_INTERVAL_MS
-
-    @property
-    def _has_old_rows(self) -> bool:
-        return bool(self._retention_ms) and self._now_ms() >= self._trim_due_ms
-
-    async def _trim(self) -> None:
-        now_ms = self._now_ms()
-        if not await self._store.trim(now_ms - self._retention_ms, _TRIM_ROWS_MAX):
-            self._trim_due_ms = now_ms + _EXPIRY_INTERVAL_MS
-
-    async def _maintain(self) -> None:
-        """What must happen between transactions, one thing after another, for as long as it takes."""
-        while True:
-            self._maintenance_due.clear()
-            has_more = False
-            rest_seconds = _MAINTENANCE_SECONDS
-            try:
-                if self._blocked is Unready.CLOCK_STEPPED:
-                    await self._commit.run(self._refill)
-                if self._upkeep.has_more:
-                    await self._commit.run(self._upkeep.load)
-                if self._commit.is_refusing:
-                    await self._commit.probe()
-                else:
-                    if self._has_cleared_rows:
-                        await self._commit.run(self._purge)
-                    if self._has_expired_records:
-                        await self._commit.run(self._expire)
-                    has_more = self._has_cleared_rows or self._has_expired_records
-                    if self._has_old_rows and not has_more:
-                        started = monotonic()
-                        await self._commit.run(self._trim)
-                        if self._has_old_rows:
-                            taken_seconds = monotonic() - started
-                            rest_seconds = min(_TRIM_RESTS * taken_seconds, _TRIM_REST_SECONDS_MAX)
-                has_more = has_more or self._upkeep.has_more
-            except StoreRefused:
-                pass
-            except StoreFailed:
-                return
-            if not has_more:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(rest_seconds):
-                        await self._maintenance_due.wait()
 
     def _oldest_ms(self) -> int:
         """What is older is in nobody's window, even where the clock steps back without being noticed."""
