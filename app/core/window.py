@@ -127,11 +127,6 @@ class Window:
         """Add one amount. False where the ring has moved past its time, and nothing was added."""
         return self.add(((timestamp_ms, 1, amount_units, amount_units, amount_units),)) == 0
 
-    def absorb(self, timestamp_ms: int, summary: Summary) -> bool:
-        """Add all amounts of one instant at once, as `record` would one by one."""
-        parts = summary.count, summary.sum_units, summary.min_units, summary.max_units
-        return self.add(((timestamp_ms, *parts),)) == 0
-
     def add(self, parts: Iterable[Part]) -> int:
         """Add amounts that were summed up by instant; how many parts the ring had moved past."""
         resolution_ms, all_cells = self._resolution_ms, self._cells
@@ -203,6 +198,55 @@ class Window:
                 )
             )
         )
+
+    def lift(self, parts: Iterable[Part]) -> list[Part]:
+        """Raise slots to what they are said to hold; what that has added, as parts.
+
+        For a copy of a window that only grows: of two tellings of a slot the one that counts more is
+        the later one, so they may come twice, late and in any order. No slot is told twice in one call.
+        """
+        added: list[Part] = []
+        for part in parts:
+            held_count, held_sum = self._held(part[0])[:2]
+            if part[1] > held_count:
+                added.append((part[0], part[1] - held_count, part[2] - held_sum, part[3], part[4]))
+        self.add(added)
+        return added
+
+    def at(self, timestamp_ms: int) -> Part | None:
+        """All that the slot of this time holds; None where that is nothing."""
+        held = self._held(timestamp_ms)
+        return (timestamp_ms, *held) if held[0] else None
+
+    def parts(self) -> list[Part]:
+        """All there is, by slot, each named by its start."""
+        newest = self._newest
+        if newest is None:
+            return []
+        resolution_ms = self._resolution_ms
+        first = (newest - self._spans + 1) << _SPAN_BITS
+        return [
+            ((first + (block << _BLOCK_BITS) + slot) * resolution_ms, *measures)
+            for block, cells in enumerate(self._cells)
+            if cells is not None
+            for slot, measures in enumerate(
+                zip(*(cell[:_SLOTS_PER_BLOCK] for cell in cells), strict=True)
+            )
+            if measures[0]
+        ]
+
+    def _held(self, timestamp_ms: int) -> tuple[int, int, int, int]:
+        slot = timestamp_ms // self._resolution_ms
+        newest = self._newest
+        if (
+            newest is not None
+            and 0 <= (span := (slot >> _SPAN_BITS) - newest + self._spans - 1) < self._spans
+        ):
+            cells = self._cells[(span << _FANOUT_BITS) + (slot >> _BLOCK_BITS & _FANOUT_MASK)]
+            if cells is not None:
+                slot &= _SLOT_MASK
+                return cells.counts[slot], cells.sums[slot], cells.minima[slot], cells.maxima[slot]
+        return 0, 0, UNITS_MAX, -UNITS_MAX
 
     def _advance(self, span: int) -> None:
         """Make `span` the newest; as many fall out of the ring as come into it."""

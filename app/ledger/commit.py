@@ -96,12 +96,15 @@ class _Batch:
 class GroupCommit:
     """Commits rows in the order they come, as many at once as have gathered.
 
-    `count` is called with the rows that were kept, before their `done`. When the store breaks,
-    `on_failure` is called once, what waits is refused and nothing more is taken.
+    `count` is called with the rows that were kept and their epoch, before their `done`. When the store
+    breaks, `on_failure` is called once, what waits is refused and nothing more is taken.
     """
 
     def __init__(
-        self, store: Store, count: Callable[[Sequence[Row]], None], on_failure: Callable[[str], None]
+        self,
+        store: Store,
+        count: Callable[[Sequence[Row], int], None],
+        on_failure: Callable[[str], None],
     ) -> None:
         self._store = store
         self._count = count
@@ -205,9 +208,9 @@ class GroupCommit:
             self._gathering = None
 
         async def keep_and_count() -> None:
-            rows = await self._keep(batch)
-            if rows is not None:
-                self._count(rows)
+            kept = await self._keep(batch)
+            if kept is not None:
+                self._count(*kept)
                 self._note_room()
 
         started = monotonic()
@@ -229,8 +232,8 @@ class GroupCommit:
                 # One caller's trouble must not cost the others their answer.
                 log.exception("answer_failed")
 
-    async def _keep(self, batch: _Batch) -> list[Row] | None:
-        """The rows of a batch, once they are kept; None where there was nothing to keep."""
+    async def _keep(self, batch: _Batch) -> tuple[list[Row], int] | None:
+        """The rows of a batch and their epoch, once kept; None where there was nothing to keep."""
         for number in range(1, _TRIES_MAX + 1):
             rows = [row for submitted, _ in batch.plain for row in submitted]
             records: list[Record] = []
@@ -239,13 +242,13 @@ class GroupCommit:
             if not (rows or records):
                 return None
             try:
-                await self._store.append(rows, records)
+                epoch = await self._store.append(rows, records)
             except KeysTaken:
                 # Nothing was kept and nobody was told anything: what the keys stand for is there now.
                 if number == _TRIES_MAX:
                     raise
             else:
-                return rows
+                return rows, epoch
         raise AssertionError("the last try returns or raises")
 
     async def _settle(self, batch: list[Keyed], rows: list[Row], records: list[Record]) -> None:

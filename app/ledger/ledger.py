@@ -5,6 +5,7 @@ but never a number without a row. The clock is read once for each call.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
@@ -16,14 +17,14 @@ from app.core.idempotency import Key
 from app.core.identifier import IdentifierSource
 from app.core.summary import Figures
 from app.core.transaction import Row, Transaction
-from app.core.window import Shape
+from app.core.window import Part, Shape
 from app.ledger.commit import Done, GroupCommit, Verdict
 from app.ledger.judgement import Bounds, Judged, Request, Settled
 from app.ledger.maintenance import Maintenance
-from app.ledger.statistics import Statistics
+from app.ledger.statistics import Counted, Freshness, Statistics
 from app.ledger.upkeep import Upkeep
 from app.ledger.users import Users
-from app.store.base import Store, StoreFailed, StoreRefused
+from app.store.base import Store, StoreFailed, StoreRefused, Tally
 
 # After the clock was set back, rows lie ahead of it. The ring grows to hold them, up to this far.
 _REFILL_AHEAD_MS_MAX: Final = 3_600_000
@@ -63,6 +64,8 @@ class Reading(NamedTuple):
     as_of_ms: int
     window_ms: int
     figures: Figures
+    freshness: Freshness | None
+    """None where there are no other nodes to be known of."""
 
 
 class Ledger:
@@ -96,9 +99,11 @@ class Ledger:
         self._on_failure = on_failure
         self._users = users or Users(shape, 0)
         self._upkeep = Upkeep(self._users, store)
-        self._statistics = Statistics(shape, self._users)
+        self.statistics = Statistics(shape, self._users)
         self._rewind_ms = shape.rewind_ms
         self._version = 0
+        self._epoch = 0
+        """The store's, of which everything is that is counted."""
         self._moment = Moment(0, 0)
         self._latest_ms = 0
         self._blocked: Unready | None = Unready.STARTING
@@ -228,10 +233,10 @@ class Ledger:
             window_ms = self.shape.window_ms
         from_ms = moment.now_ms - window_ms
         if user_id is None:
-            figures = self._statistics.since(from_ms, currency)
+            figures = self.statistics.since(from_ms, currency)
         else:
             figures = self._users.since(user_id, from_ms, currency)
-        return Reading(moment.now_ms, window_ms, figures)
+        return Reading(moment.now_ms, window_ms, figures, self.statistics.freshness)
 
     async def clear(self) -> Verdict:
         """Delete everything accepted so far; what that came to, once it is durable.
@@ -274,17 +279,24 @@ class Ledger:
             self._maintenance.wake()
         return now_ms
 
-    def _count(self, rows: Sequence[Row]) -> None:
-        self._statistics.record(rows)
-        self._version += 1
+    def _count(self, rows: Sequence[Row], epoch: int) -> None:
+        if epoch > self._epoch:
+            self._begin_epoch(epoch)
+        if epoch == self._epoch:
+            self.statistics.record(rows)
+            self._version += 1
 
     async def _clear(self) -> None:
         self._waiting_clear = None
-        await self._store.clear()
-        self._statistics.clear()
+        self._begin_epoch(await self._store.clear())
+        self._maintenance.note_cleared()
+
+    def _begin_epoch(self, epoch: int) -> None:
+        """Forget what was kept before the deletion that began this epoch."""
+        self._epoch = epoch
+        self.statistics.restart(self.statistics.shape)
         self._upkeep.clear()
         self._version += 1
-        self._maintenance.note_cleared()
 
     async def _refill(self) -> None:
         now_ms = self._now_ms()
@@ -296,9 +308,10 @@ class Ledger:
         newest_ms = max((tally.slot_ms for tally in tallies), default=now_ms)
         ahead_ms = max(self.shape.ahead_ms, newest_ms - now_ms)
         shape = Shape.covering(self.shape.window_ms, ahead_ms)
-        self._statistics, self._rewind_ms = Statistics(shape, self._users), shape.rewind_ms
-        for tally in tallies:
-            self._statistics.absorb(tally)
+        self._rewind_ms = shape.rewind_ms
+        self._epoch = await self._store.epoch()
+        self.statistics.restart(shape)
+        self.statistics.add(_counted(tallies))
         transactions = sum(tally.summary.count for tally in tallies)
         self._latest_ms = now_ms
         await self._upkeep.begin(shape, from_ms, to_ms, transactions, newest_ms + shape.resolution_ms)
@@ -310,6 +323,15 @@ class Ledger:
     def _oldest_ms(self) -> int:
         """What is older is in nobody's window, even where the clock steps back without being noticed."""
         return self._latest_ms - self.shape.window_ms - self._rewind_ms
+
+
+def _counted(tallies: Sequence[Tally]) -> Counted:
+    counted: defaultdict[str, list[Part]] = defaultdict(list)
+    for currency, slot_ms, summary in tallies:
+        counted[currency].append(
+            (slot_ms, summary.count, summary.sum_units, summary.min_units, summary.max_units)
+        )
+    return {**counted}
 
 
 def _done_late(done: Done, verdict: Verdict, rows: Sequence[Row]) -> None:

@@ -4,13 +4,44 @@ A transaction is written once, into its currency's window; the answer lists ever
 the overall figures are merged from what was read for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from app.core.summary import Figures
 from app.core.transaction import Row
-from app.core.window import Shape, Window
+from app.core.window import Part, Shape, Window
 from app.ledger.users import NAME_BYTES_MAX, TAG_MASK, Users, pack_entry, short_name
-from app.store.base import Tally
+
+Counted = dict[str, Collection[Part]]
+"""What was counted, by currency, summed up by millisecond."""
+
+
+class Freshness(NamedTuple):
+    """What is counted here of the transactions that other nodes have taken in."""
+
+    nodes: int
+    """How many there are, this one included."""
+    complete_ms: int | None
+    """All that any of the others had counted by then, by this node's clock, is; None without others."""
+    is_degraded: bool
+    """Whether something may be missing that nobody here knows of."""
+
+    def lag_ms(self, now_ms: int) -> int:
+        """How far the others' transactions lie behind."""
+        return 0 if self.complete_ms is None else max(now_ms - self.complete_ms, 0)
+
+
+class Follower(Protocol):
+    """Is told of whatever changes what is counted, at once and in order."""
+
+    def restart(self, shape: Shape) -> None:
+        """Nothing is counted any more; what is, from here on, is counted in this shape."""
+
+    def add(self, currency: str, parts: Collection[Part]) -> None:
+        """These are counted."""
+
+    def note(self, freshness: Freshness) -> None:
+        """This is how fresh what was counted is."""
 
 
 class Statistics:
@@ -18,10 +49,13 @@ class Statistics:
 
     def __init__(self, shape: Shape, users: Users) -> None:
         self.shape = shape
+        self.freshness: Freshness | None = None
+        """None where there are no other nodes to be known of."""
+        self.follower: Follower | None = None
         self._users = users
         self._windows: dict[str, Window] = {}
 
-    def record(self, rows: Sequence[Row]) -> None:
+    def record(self, rows: Sequence[Row]) -> Counted:
         """Count rows; those that the ring has moved past are in no window any more."""
         # Rows that come together mostly happened together: merged by millisecond they touch the
         # window once. Entries for the users' journal are made here too, as a second pass over the rows
@@ -56,16 +90,23 @@ class Statistics:
                 entries.append(pack(timestamp_ms, amount_units, number, hash(user_id) & tag_mask, name))
         if entries:
             users.append(entries, max(max(parts) for parts, _ in merged.values()))
-        for currency, (parts, _) in merged.items():
-            self._window(currency).add(parts.values())
+        counted: Counted = {currency: parts.values() for currency, (parts, _) in merged.items()}
+        self.add(counted)
+        return counted
 
-    def absorb(self, tally: Tally) -> None:
-        """Count transactions that were summed up before."""
-        self._window(tally.currency).absorb(tally.slot_ms, tally.summary)
+    def add(self, counted: Counted) -> None:
+        """Count what was summed up before, of no single user."""
+        for currency, parts in counted.items():
+            self._window(currency).add(parts)
+            if self.follower is not None:
+                self.follower.add(currency, parts)
 
-    def clear(self) -> None:
-        """Count nothing."""
+    def restart(self, shape: Shape) -> None:
+        """Count nothing, and from here on in this shape."""
+        self.shape = shape
         self._windows.clear()
+        if self.follower is not None:
+            self.follower.restart(shape)
 
     def since(self, from_ms: int, currency: str | None = None) -> Figures:
         """The figures over every transaction whose time is `from_ms` or later."""
@@ -75,6 +116,22 @@ class Statistics:
             window = self._windows.get(currency)
             windows = {} if window is None else {currency: window}
         return Figures.joining((code, windows[code].since(from_ms)) for code in sorted(windows))
+
+    def note(self, freshness: Freshness) -> None:
+        """Note how fresh what was counted is."""
+        self.freshness = freshness
+        if self.follower is not None:
+            self.follower.note(freshness)
+
+    def parts(self, currency: str) -> Collection[Part]:
+        """All there is of one currency, by slot."""
+        window = self._windows.get(currency)
+        return () if window is None else window.parts()
+
+    @property
+    def currencies(self) -> Iterable[str]:
+        """Those that anything was counted of."""
+        return self._windows.keys()
 
     def _window(self, currency: str) -> Window:
         window = self._windows.get(currency)

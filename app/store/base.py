@@ -73,9 +73,10 @@ class Store(Protocol):
     async def open(self) -> None:
         """Make ready. Raises StoreUnusable."""
 
-    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         """Keep all rows, in order, and all records, or nothing; durable when this returns.
 
+        Returns the deletion epoch that they were kept in: whatever is of an earlier one is deleted.
         Raises KeysTaken where another process has kept a record of one of the keys.
         """
 
@@ -85,8 +86,14 @@ class Store(Protocol):
     async def expire(self, before_ms: int, records_max: int) -> bool:
         """Forget some of the records made before that; whether there may be more."""
 
-    async def clear(self) -> None:
-        """Forget every row appended so far, durably and at once; `purge` gives back the space."""
+    async def clear(self) -> int:
+        """Forget every row appended so far, durably and at once; `purge` gives back the space.
+
+        Returns the deletion epoch that has begun with it: a number that only grows.
+        """
+
+    async def epoch(self) -> int:
+        """The deletion epoch of all rows there are."""
 
     async def purge(self, rows_max: int) -> bool:
         """Give back the space of some cleared rows; whether there are more."""
@@ -131,6 +138,7 @@ class MemoryStore:
         self._records: dict[bytes, Record] = {}
         self._records_max = records_max
         self._record_bytes = 0
+        self._epoch = 0
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._walk: list[Row] = []
         """Rows on their way to be read, which must not make way meanwhile."""
@@ -138,7 +146,7 @@ class MemoryStore:
     async def open(self) -> None:
         """Nothing to make ready."""
 
-    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         """Keep rows and records; beyond the bounds, the oldest make way."""
         self._rows.extend(rows)
         for record in records:
@@ -147,6 +155,7 @@ class MemoryStore:
         while len(self._records) > self._records_max or self._record_bytes > _MEMORY_RECORD_BYTES_MAX:
             oldest = self._records.pop(next(iter(self._records)))
             self._record_bytes -= len(oldest.packed)
+        return self._epoch
 
     async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
         """Look them up."""
@@ -157,10 +166,16 @@ class MemoryStore:
         """Forget none: here their number is their bound."""
         return False
 
-    async def clear(self) -> None:
+    async def clear(self) -> int:
         """Forget every row."""
         self._rows.clear()
         self._walk = []
+        self._epoch += 1
+        return self._epoch
+
+    async def epoch(self) -> int:
+        """How often the rows were cleared."""
+        return self._epoch
 
     async def purge(self, rows_max: int) -> bool:
         """Nothing is left to give back."""

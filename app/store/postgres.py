@@ -69,12 +69,13 @@ class PostgresStore:
         self._conninfo = _conninfo(url)
         self._session = Session(self._conninfo)
         self._readers = Readers(self._conninfo)
+        self._epoch = 0
 
     async def open(self) -> None:
         """Connect, and hold the database. Its schema must be up to date. Raises StoreUnusable."""
         await self._session.open()
 
-    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         """Commit rows and records; when this returns the server has synced them to its disk."""
         sources: list[tuple[bytes, Iterator[bytes]]] = []
         # First, as theirs are the keys that may be taken.
@@ -83,12 +84,13 @@ class PostgresStore:
         if rows:
             sources.append((COPY_ROWS, packed_rows(rows)))
         if not sources:
-            return
+            return self._epoch
         try:
             await self._session.copy(sources)
         except Doubt as doubt:
             if not await self._session.outcome(doubt, _trace(rows, records)):
                 raise StoreRefused("PostgreSQL: the connection was lost before the commit") from doubt
+        return self._epoch
 
     async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
         """Look them all up by one statement."""
@@ -105,7 +107,7 @@ class PostgresStore:
         """Delete some of the oldest records."""
         return await self._change(_EXPIRE, (before_ms, records_max)) == records_max
 
-    async def clear(self) -> None:
+    async def clear(self) -> int:
         """Truncate the table, which waits for those who read it, but not for long."""
         doubt: Doubt | None = None
         clearings = 0
@@ -118,6 +120,14 @@ class PostgresStore:
             question = Statement("SELECT clearings >= %s FROM ledger", (clearings,))
             if doubt is None or not await self._session.outcome(doubt, question):
                 raise
+        self._epoch = clearings
+        return self._epoch
+
+    async def epoch(self) -> int:
+        """How often the rows were cleared."""
+        async with self._session.connected() as connection:
+            (self._epoch,) = await row_of(await connection.execute("SELECT clearings FROM ledger"))
+        return self._epoch
 
     async def purge(self, rows_max: int) -> bool:
         """Nothing is left to give back."""

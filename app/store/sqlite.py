@@ -178,7 +178,7 @@ class SQLiteStore:
         await self._worker.run(self._open)
         await self._feed.open(self._tip)
 
-    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         """Commit rows and records; when this returns they have been synced to the disk."""
         details = await _details(rows)
 
@@ -192,6 +192,7 @@ class SQLiteStore:
         await self._worker.run(self._commit)
         self._last_seq += len(rows)
         self._feed.note(self._tip)
+        return self._epoch
 
     async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
         """Look them all up by one statement: each one's own would hand the interpreter over."""
@@ -210,12 +211,17 @@ class SQLiteStore:
         """Delete some of the oldest records."""
         return await self._write(_EXPIRE, (before_ms, records_max)) == records_max
 
-    async def clear(self) -> None:
+    async def clear(self) -> int:
         """Raise the deletion epoch: constant time, whatever the number of rows."""
         await self._write("UPDATE ledger SET epoch = epoch + 1, cleared_seq = ?", (self._last_seq,))
         self._epoch += 1
         self._cleared_seq = self._last_seq
         self._feed.note(self._tip)
+        return self._epoch
+
+    async def epoch(self) -> int:
+        """Was read when the database was opened, and is raised here alone."""
+        return self._epoch
 
     async def purge(self, rows_max: int) -> bool:
         """Delete some of the rows of earlier epochs; whether there are more."""

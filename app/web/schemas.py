@@ -222,12 +222,26 @@ class Figures(msgspec.Struct):
     count: Count
 
 
-class Statistics(Figures):
+class Statistics(Figures, kw_only=True):
     """Figures over every transaction with `as_of - window <= timestamp`; they may mix currencies."""
 
     window_seconds: Annotated[float, Meta(gt=0, examples=[60])]
     resolution_ms: Annotated[int, Meta(ge=1, description="How exact the old edge of the window is.")]
     as_of: Annotated[Instant, Meta(description="The instant these figures are true of.")]
+    nodes: (
+        Annotated[int, Meta(ge=1, description="Nodes there are, where several are set up.")] | UnsetType
+    ) = UNSET
+    max_lag_ms: (
+        Annotated[
+            int,
+            Meta(ge=0, description="So long ago all was counted that is missing of any other node."),
+        ]
+        | UnsetType
+    ) = UNSET
+    degraded: (
+        Annotated[bool, Meta(description="Whether more may be missing: a node or the exchange is gone.")]
+        | UnsetType
+    ) = UNSET
     by_currency: Annotated[dict[str, Figures], Meta(description="Those of each currency that occurs.")]
 
 

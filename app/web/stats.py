@@ -13,6 +13,7 @@ from app.core.summary import Summary
 from app.core.timestamp import format_timestamp
 from app.core.transaction import USER_ID, FieldError
 from app.ledger.ledger import Ledger, Moment, NotReady, Reading
+from app.ledger.statistics import Freshness
 from app.ledger.users import Missing
 from app.web.answers import (
     Answer,
@@ -143,11 +144,13 @@ class Stats:
         currencies = ",".join(
             f'"{code}":{{{_figures(summary)}}}' for code, summary in by_currency.items()
         )
+        freshness = reading.freshness
         return (
             f"{{{_figures(overall)}"
             f',"window_seconds":{_seconds(reading.window_ms)}'
             f',"resolution_ms":{self._ledger.shape.resolution_ms}'
             f',"as_of":"{format_timestamp(reading.as_of_ms)}"'
+            f"{'' if freshness is None else _freshness(freshness, reading.as_of_ms)}"
             f',"by_currency":{{{currencies}}}}}'
         ).encode()
 
@@ -172,6 +175,12 @@ def _figures(summary: Summary) -> str:
         f',"min":{format_amount(summary.min_units)}'
         f',"count":{summary.count}'
     )
+
+
+def _freshness(freshness: Freshness, now_ms: int) -> str:
+    """The members that tell how much of other nodes is counted."""
+    is_degraded = "true" if freshness.is_degraded else "false"
+    return f',"nodes":{freshness.nodes},"max_lag_ms":{freshness.lag_ms(now_ms)},"degraded":{is_degraded}'
 
 
 def _seconds(span_ms: int) -> str:

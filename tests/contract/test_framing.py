@@ -71,10 +71,10 @@ class SlowStore(MemoryStore):
         super().__init__()
         self._choose = choose
 
-    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         for _ in range(self._choose.choice((0, 0, 1, 5))):
             await asyncio.sleep(0)
-        await super().append(rows, records)
+        return await super().append(rows, records)
 
 
 def conversation(choose: random.Random) -> tuple[bytes, list[int], list[bytes | None]]:

@@ -175,13 +175,13 @@ class MoodyStore(MemoryStore):
         self._mood = mood
         self._is_open = False
 
-    async def append(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+    async def append(self, *arguments: Any, **options: Any) -> int:  # noqa: ANN401
         self._decide()
-        await super().append(*arguments, **options)
+        return await super().append(*arguments, **options)
 
-    async def clear(self) -> None:
+    async def clear(self) -> int:
         self._decide()
-        await super().clear()
+        return await super().clear()
 
     async def tally(self, *arguments: Any, **options: Any) -> Sequence[Tally]:  # noqa: ANN401
         if self._mood is Mood.CANNOT_READ and self._is_open:

@@ -5,7 +5,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from app.ledger import ledger
+from app.ledger import maintenance
 from app.settings import Settings
 from app.store.base import MemoryStore
 from app.store.sqlite import SQLiteStore
@@ -34,7 +34,7 @@ def test_a_transaction_is_gone_after_so_many_days(
             pass
 
     monkeypatch.setattr(kind, "trim", noted)
-    monkeypatch.setattr(ledger, "_MAINTENANCE_SECONDS", 0.001)
+    monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.001)
     url = "memory://" if kind is MemoryStore else sqlite_url(tmp_path / "ledger.db")
     clock = Clock(NOW_MS)
     with serve(Settings(database_url=url, retention_days=30), clock) as service:

@@ -312,8 +312,8 @@ def test_a_walk_finds_what_was_there_when_it_began_once_and_in_order(
 class KeepingStore(MemoryStore):
     """Forgets every row, as it is not what is measured."""
 
-    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
-        pass
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
+        return 0
 
 
 def test_a_random_read_among_many_users_is_that_of_the_list_and_idle_ones_leave_nothing() -> None:

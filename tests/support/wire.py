@@ -122,9 +122,9 @@ class GatedStore(MemoryStore):
         super().__init__()
         self.gate = asyncio.Event()
 
-    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         await self.gate.wait()
-        await super().append(rows, records)
+        return await super().append(rows, records)
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):

@@ -29,13 +29,13 @@ class SharedStore(MemoryStore):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         await self.gate.wait()
         if self.intrusions:
             await self.intrusions.pop(0)()
             raise KeysTaken("taken meanwhile")
         self.kept += [each.id for each in rows]
-        await super().append(rows, records)
+        return await super().append(rows, records)
 
 
 class Request:
@@ -67,7 +67,7 @@ class Bench:
     def submit(self, number: int) -> None:
         self.commit.submit([row(number)], lambda verdict, _: self.verdicts.append(verdict))
 
-    def _count(self, rows: Sequence[Row]) -> None:
+    def _count(self, rows: Sequence[Row], epoch: int) -> None:
         self.counted += [each.id for each in rows]
 
 

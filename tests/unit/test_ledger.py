@@ -11,7 +11,7 @@ from app.core.identifier import IdentifierSource
 from app.core.summary import Summary
 from app.core.transaction import Row, Transaction
 from app.core.window import Shape
-from app.ledger import commit, ledger
+from app.ledger import commit, maintenance
 from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger, NotReady, Unready
 from app.main import wall_clock_ms
@@ -32,17 +32,17 @@ class TroubledStore(MemoryStore):
         self.gate.set()
         self.trouble: Exception | None = None
 
-    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> None:
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         await self.gate.wait()
         if self.trouble is not None:
             raise self.trouble
         self.batches.append(len(rows))
-        await super().append(rows, records)
+        return await super().append(rows, records)
 
-    async def clear(self) -> None:
+    async def clear(self) -> int:
         if self.trouble is not None:
             raise self.trouble
-        await super().clear()
+        return await super().clear()
 
     async def probe(self) -> None:
         if self.trouble is not None:
@@ -152,7 +152,7 @@ def test_a_row_that_cannot_be_counted_is_not_acknowledged(monkeypatch: pytest.Mo
         def break_down(*_: object) -> None:
             raise RuntimeError("a defect of ours")
 
-        monkeypatch.setattr(bench.ledger._statistics, "record", break_down)
+        monkeypatch.setattr(bench.ledger.statistics, "record", break_down)
         bench.submit()
         await bench.answered(1)
         assert bench.verdicts == [Verdict.FAILED]
@@ -243,7 +243,7 @@ def test_one_slow_commit_is_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_store_without_room_refuses_and_is_found_well_again_without_traffic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger, "_MAINTENANCE_SECONDS", 0.001)
+    monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.001)
 
     async def body(bench: Bench) -> None:
         bench.store.trouble = StoreRefused("full")
@@ -371,9 +371,12 @@ def test_deletions_that_wait_share_one_and_are_refused_when_the_queue_is_full(
     async def body(bench: Bench) -> None:
         cleared = 0
 
-        async def clear() -> None:
+        clear_store = bench.store.clear
+
+        async def clear() -> int:
             nonlocal cleared
             cleared += 1
+            return await clear_store()
 
         monkeypatch.setattr(bench.store, "clear", clear)
         bench.store.gate.clear()

@@ -12,7 +12,7 @@ from app.core.identifier import IdentifierSource
 from app.core.question import Portion, Question
 from app.core.transaction import Row, Transaction
 from app.core.window import Shape
-from app.ledger import ledger
+from app.ledger import maintenance
 from app.ledger.commit import Verdict
 from app.ledger.ledger import Ledger
 from app.store.base import MemoryStore, Store, StoreRefused
@@ -110,7 +110,7 @@ async def maintained() -> None:
 def test_rows_go_when_they_were_kept_so_long_ago(
     opener: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "_MAINTENANCE_SECONDS", 0.001)
+    monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.001)
 
     async def body() -> None:
         store, clock = opener(tmp_path), Clock(NOW_MS)
@@ -176,7 +176,7 @@ def test_steps_are_short_and_posts_have_the_store_to_themselves_between_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seconds: Iterator[int] = count()
-    monkeypatch.setattr(ledger, "monotonic", lambda: next(seconds) / 10)
+    monkeypatch.setattr(maintenance, "monotonic", lambda: next(seconds) / 10)
 
     async def body() -> None:
         store, clock = Trimmed(), Clock(NOW_MS)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.core.money import UNITS_MAX
 from app.core.summary import EMPTY, Summary
-from app.core.window import SLOTS_PER_SPAN, Shape, Window
+from app.core.window import SLOTS_PER_SPAN, Part, Shape, Window
 
 MINUTE = Shape.covering(60_000, 1000)
 START_MS = 1_767_323_045_678
@@ -126,14 +126,52 @@ def test_sums_pass_64_bits_unharmed() -> None:
     assert window.since(START_MS).sum_units == 1000 * UNITS_MAX
 
 
-def test_absorbing_a_summary_equals_recording_its_amounts() -> None:
+def test_what_is_summed_up_before_counts_as_its_amounts_would() -> None:
     one_by_one, at_once = Window(MINUTE), Window(MINUTE)
-    total = EMPTY
     for amount_units in (3, -8, 5):
         one_by_one.record(START_MS, amount_units)
-        total = total.merge(Summary.of(amount_units))
-    at_once.absorb(START_MS, total)
+    at_once.add([(START_MS, 3, 0, -8, 5)])
     assert at_once.since(START_MS - 10) == one_by_one.since(START_MS - 10)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_copy_is_the_same_however_often_late_and_disordered_it_is_told(seed: int) -> None:
+    """Tellings of slots are lost, repeated and mixed up; the last of each comes at last."""
+    choose = random.Random(seed)
+    shape = choose.choice((MINUTE, Shape.covering(600_000, 1000)))
+    window, copy, merged = Window(shape), Window(shape), Window(shape)
+    tellings: list[Part] = []
+    times_ms = [START_MS - choose.randrange(shape.window_ms) for _ in range(20)]
+
+    def tell(part: Part) -> None:
+        merged.add(copy.lift([part]))
+
+    for _ in range(400):
+        timestamp_ms = choose.choice(times_ms) // shape.resolution_ms * shape.resolution_ms
+        window.record(timestamp_ms, choose.choice((0, UNITS_MAX, -UNITS_MAX, choose.randrange(10**9))))
+        part = window.at(timestamp_ms)
+        assert part is not None
+        tellings.append(part)
+        if choose.random() < 0.5:
+            tell(choose.choice(tellings))
+    for part in choose.sample(window.parts(), len(window.parts())):
+        tell(part)
+        tell(choose.choice(tellings))
+    assert copy.parts() == merged.parts() == window.parts()
+    for from_ms in (*times_ms, START_MS - shape.window_ms):
+        assert copy.since(from_ms) == merged.since(from_ms) == window.since(from_ms)
+
+
+def test_a_slot_that_holds_nothing_or_is_out_of_the_ring_is_no_part() -> None:
+    window = Window(MINUTE)
+    assert window.at(START_MS) is None
+    assert window.parts() == []
+    window.record(START_MS, 5)
+    assert window.at(START_MS - 1) is None
+    assert window.at(START_MS + 3_600_000) is None
+    window.record(START_MS + 3_600_000, 7)
+    assert window.at(START_MS) is None
+    assert window.parts() == [(START_MS + 3_600_000, 1, 7, 7, 7)]
 
 
 @pytest.mark.parametrize("window_seconds", [1, 59, 60, 61, 119, 120])
@@ -179,9 +217,8 @@ def elements_read(window: Window, from_ms: int) -> int:
 def test_a_read_touches_as_many_slots_of_ten_million_as_of_ten() -> None:
     def filled(amounts_per_ms: int, every_ms: int) -> Window:
         window = Window(MINUTE)
-        many = Summary(amounts_per_ms, amounts_per_ms * 7, 7, 7)
         for offset_ms in range(0, MINUTE.window_ms, every_ms):
-            window.absorb(START_MS - offset_ms, many)
+            window.add([(START_MS - offset_ms, amounts_per_ms, amounts_per_ms * 7, 7, 7)])
         return window
 
     few, many = filled(1, 6000), filled(167, 1)
