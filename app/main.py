@@ -13,6 +13,7 @@ from app.core.transaction import TransactionDecoder
 from app.core.window import Shape
 from app.ledger.history import History
 from app.ledger.ledger import Ledger
+from app.ledger.nodes import Membership
 from app.ledger.users import Users
 from app.settings import Authentication, Late, Settings, SettingsError, Switch
 from app.store.base import MemoryStore, Store, StoreUnusable
@@ -34,6 +35,9 @@ _DAY_MS: Final = 86_400_000
 NO_DRIVER: Final = (
     "DATABASE_URL: PostgreSQL needs its driver: "
     "pip install --require-hashes -r requirements-postgres.lock"
+)
+NO_REDIS: Final = (
+    "REDIS_URL: needs the client of Redis: pip install --require-hashes -r requirements-redis.lock"
 )
 
 
@@ -64,9 +68,11 @@ def build_service(
         IdentifierSource(secrets.randbits(48)),
         now_ms,
         on_failure,
-        users=Users(shape, settings.user_rows_max),
+        # Those of other nodes are in nobody's memory but theirs.
+        users=Users(shape, 0 if settings.redis_url else settings.user_rows_max),
         keeps_late=settings.late is Late.KEEP,
         retention_ms=settings.retention_days * _DAY_MS,
+        membership=_build_membership(settings, shape) if settings.redis_url else None,
     )
     decoder = TransactionDecoder(
         currencies=settings.currencies,
@@ -108,6 +114,16 @@ def _build_guard(settings: Settings, now_ms: Callable[[], int]) -> Guard:
         key_set.on_change = guard.forget
         key_set.keep_fresh()
     return guard
+
+
+def _build_membership(settings: Settings, shape: Shape) -> Membership:
+    try:
+        # Its client is an extra: who has one node need not have it.
+        from app.exchange.redis import RedisExchange
+    except ImportError:
+        raise SettingsError(NO_REDIS) from None
+    kept_ms = shape.window_ms + shape.ahead_ms + shape.rewind_ms_max
+    return Membership(settings.node, RedisExchange(settings.redis_url, kept_ms))
 
 
 def build_store(settings: Settings) -> Store:

@@ -1,11 +1,10 @@
-"""Every setting: its variable, default, unit and meaning. Read by `main` and the server alone."""
+"""Every setting: its variable, default, unit and meaning. Seen by `main` and the server alone."""
 
-import ipaddress
 import re
-from collections.abc import Mapping
+import socket
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Final, get_type_hints
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,27 +17,10 @@ SQLITE: Final = "sqlite:///"
 _POSTGRESQL: Final = ("postgresql://", "postgres://")
 
 # As libpq divides it, and only where nobody could take a part of the password for anything else.
-_SERVER_URL: Final = re.compile(
+SERVER_URL: Final = re.compile(
     r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^:@/?]*)(?::[^@/]*)?@)?"
     r"(?P<place>[^@?/]*(?:/[^@?]*(?=\?|$)|(?=$|\?[^@]*$)))(?:\?.*)?"
 )
-
-_CODE: Final = re.compile(r"[A-Z0-9]{2,12}")
-
-# As browsers send it: in lower case, without a path, and without the port that its scheme has anyway.
-_ORIGIN: Final = re.compile(
-    r"(?:http(?!.*:80$)|https(?!.*:443$))://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
-)
-
-_DIGITS: Final = re.compile(r"[0-9]+")
-
-_JWT: Final = ("JWT_SECRET", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE")
-_SECRET_BYTES_MIN: Final = 32
-
-# The last part names a file; SQLite itself would take :memory: and file: for something else.
-_FILE_URL: Final = re.compile(rf"{SQLITE}(?!file:)(?:.*/)?(?!\.{{1,2}}$|:)[^/]+")
-
-Environment = Mapping[str, str]
 
 
 class SettingsError(ValueError):
@@ -88,6 +70,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
             "absolute one), `postgresql://`, or `memory://`."
         ),
     ] = "sqlite:///data/millrace.db"
+    redis_url: Annotated[
+        str,
+        Meta(
+            description="Redis or Valkey over which nodes tell each other what they count, `redis://` "
+            "or `rediss://`. Unset: there is one node."
+        ),
+    ] = ""
+    node_id: Annotated[
+        str, Meta(description="This node's name, another for each; unset: the name of the host.")
+    ] = ""
     window_seconds: Annotated[
         int, Meta(ge=1, le=3600, description="Length of the window, in seconds.")
     ] = 60
@@ -182,23 +174,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def currencies(self) -> frozenset[str]:
         """Every code a transaction may carry."""
-        return ISO_4217 | set(_words(self.extra_currencies))
+        return ISO_4217 | set(words(self.extra_currencies))
 
     @property
     def origins(self) -> list[str]:
         """The origins whose pages may call."""
-        return _words(self.cors_origins)
+        return words(self.cors_origins)
+
+    @property
+    def node(self) -> str:
+        """The name of this node among others."""
+        return self.node_id or socket.gethostname()
 
     @property
     def proxies(self) -> list[str]:
         """The addresses and networks of the proxies that are trusted."""
-        return _words(self.trusted_proxies)
+        return words(self.trusted_proxies)
 
     @property
     def database_path(self) -> Path | None:
         """The database file, or None where rows are kept in memory or by a server."""
         url = self.database_url
         return Path(url[len(SQLITE) :]) if url.startswith(SQLITE) else None
+
+    @property
+    def exchange(self) -> str:
+        """Over what nodes tell each other, for an operator to read: without a password."""
+        parts = urlsplit(self.redis_url)
+        return (
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            if self.redis_url
+            else "none"
+        )
 
     @property
     def has_database_server(self) -> bool:
@@ -208,153 +215,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def database(self) -> str:
         """Where rows are kept, for an operator to read: without a password, wherever that stands."""
-        found = _SERVER_URL.fullmatch(self.database_url)
+        found = SERVER_URL.fullmatch(self.database_url)
         if found is None:
             return self.database_url
         user = "" if found["user"] is None else found["user"] + "@"
         return found["scheme"] + user + found["place"]
 
 
-# Parts that are not built yet: to accept their settings would be a promise.
-_NOT_BUILT: Final = (
-    "REDIS_URL",
-    "NODE_ID",
-)
-
-
-def read_settings(environment: Environment) -> Settings:
-    """Read the settings. An empty variable is as if it were unset. Raises SettingsError."""
-    given = {name: value.strip() for name, value in environment.items() if value.strip()}
-    for name in (*_NOT_BUILT, *(field.encode_name for field in msgspec.structs.fields(Settings))):
-        if not given.get(name, "").isprintable():
-            raise SettingsError(f"{name}: must be printable text in UTF-8")
-    for name in _NOT_BUILT:
-        if name in given:
-            raise SettingsError(f"{name}: not supported by this version")
-    if "LOG_LEVEL" in given:
-        given["LOG_LEVEL"] = given["LOG_LEVEL"].lower()
-    for field, kind in get_type_hints(Settings).items():
-        name = field.upper()
-        # The conversion would take 8e1 for 80.
-        if kind is int and name in given and not _DIGITS.fullmatch(given[name]):
-            raise SettingsError(f"{name}: must be a whole number, in digits alone")
-    try:
-        settings = msgspec.convert(given, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).rpartition(" - at ")
-        name = path.strip("`$.")
-        raise SettingsError(f"{name}: {reason}{_choices(name)}") from None
-    _check(settings)
-    return settings
-
-
-def _check(settings: Settings) -> None:
-    """What a type cannot say. Raises SettingsError."""
-    for code in _words(settings.extra_currencies):
-        if not _CODE.fullmatch(code):
-            raise SettingsError(
-                f"EXTRA_CURRENCIES: {code!r} is not a code of 2 to 12 capitals and digits"
-            )
-    if settings.default_currency not in settings.currencies:
-        raise SettingsError(
-            "DEFAULT_CURRENCY: must be an ISO 4217 code in capitals, or one of EXTRA_CURRENCIES"
-        )
-    url = settings.database_url
-    if url != MEMORY and not settings.has_database_server and not _FILE_URL.fullmatch(url):
-        raise SettingsError(
-            "DATABASE_URL: must be sqlite:/// and the path of a file, postgresql://, or memory://"
-        )
-    if settings.has_database_server and not _SERVER_URL.fullmatch(url):
-        # What libpq would take for the host it would name in its errors.
-        raise SettingsError(
-            "DATABASE_URL: @ and / in a user's name or password must be written as %40 and %2F"
-        )
-    _check_auth(settings)
-    _check_callers(settings)
-
-
-def _check_auth(settings: Settings) -> None:
-    if settings.auth is Authentication.UNSET and not _is_loopback(settings.host):
-        raise SettingsError(
-            f"AUTH: must be set where HOST ({settings.host}) is not a loopback address; "
-            "AUTH=off lets in whoever can connect"
-        )
-    given = {name: getattr(settings, name.lower()) for name in _JWT}
-    if settings.auth is not Authentication.JWT:
-        for name in filter(given.get, given):
-            raise SettingsError(f"{name}: means nothing without AUTH=jwt")
-        return
-    if bool(settings.jwt_secret) == bool(settings.jwt_jwks_url):
-        raise SettingsError("AUTH: jwt needs either JWT_SECRET or JWT_JWKS_URL, and not both")
-    for name in ("JWT_ISSUER", "JWT_AUDIENCE"):
-        if not given[name]:
-            raise SettingsError(f"{name}: must be set where AUTH=jwt")
-    if settings.jwt_jwks_url:
-        _check_key_set_url(settings.jwt_jwks_url)
-    else:
-        _check_secret(settings.jwt_secret)
-
-
-def _check_secret(secret: str) -> None:
-    if len(secret.encode()) < _SECRET_BYTES_MIN:
-        raise SettingsError(f"JWT_SECRET: must have at least {_SECRET_BYTES_MIN} bytes")
-    # Here, as only who asks for tokens needs cryptography.
-    from jwt import InvalidKeyError, get_algorithm_by_name
-
-    try:
-        # Whoever has such a key has published it, or knows it as something else.
-        get_algorithm_by_name("HS256").prepare_key(secret)
-    except InvalidKeyError:
-        raise SettingsError("JWT_SECRET: must not be a public key, a certificate or a JWK") from None
-
-
-def _check_key_set_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        host, is_plain = parts.hostname or "", parts.scheme == "http"
-        is_right = parts.port != 0 and parts.username is None and not parts.fragment and url.isascii()
-        # As the look-up will: it raises where a part of the name is empty or too long.
-        host.encode("idna")
-    except ValueError:
-        is_right = False
-    if not (is_right and host and " " not in url) or parts.scheme not in ("https", "http"):
-        raise SettingsError("JWT_JWKS_URL: must be an https URL without user and fragment")
-    if is_plain and not _is_loopback(host):
-        raise SettingsError("JWT_JWKS_URL: must be https, as its host is not a loopback address")
-
-
-def _check_callers(settings: Settings) -> None:
-    if settings.rate_limit_burst and not settings.rate_limit_per_second:
-        raise SettingsError("RATE_LIMIT_BURST: means nothing without RATE_LIMIT_PER_SECOND")
-    for proxy in settings.proxies:
-        try:
-            ipaddress.ip_network(proxy)
-        except ValueError:
-            raise SettingsError(
-                f"TRUSTED_PROXIES: {proxy!r} is no address or network, such as 10.0.0.0/8"
-            ) from None
-    for origin in settings.origins:
-        if not _ORIGIN.fullmatch(origin):
-            raise SettingsError(
-                f"CORS_ORIGINS: {origin!r} is no origin as browsers send it, such as https://example.org"
-            )
-
-
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """What stands between commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _choices(name: str) -> str:
-    """What a variable with a fixed set of values accepts."""
-    hints = get_type_hints(Settings)
-    hint = hints.get(name.lower())
-    if not (isinstance(hint, type) and issubclass(hint, Enum)):
-        return ""
-    return f"; must be one of: {', '.join(choice.value for choice in hint if choice.value)}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -32,8 +32,8 @@ from app.core.identifier import IdentifierSource
 from app.core.question import Place, Portion, Question
 from app.core.transaction import Row
 from app.core.words import words
+from app.environment import read_settings
 from app.main import build_store
-from app.settings import read_settings
 from app.store.base import Store
 from loadtest.plans import explain, settle
 

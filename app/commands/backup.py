@@ -7,7 +7,8 @@ from typing import Final
 
 import click
 
-from app.settings import SettingsError, read_settings
+from app.environment import read_settings
+from app.settings import SettingsError
 from app.store.backup import BackupFailed, copy_database
 
 _EXIT_OK: Final = 0

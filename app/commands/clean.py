@@ -9,8 +9,9 @@ from typing import Final
 import click
 
 from app.core.timestamp import TIMESTAMP_MS_MAX, TIMESTAMP_MS_MIN
+from app.environment import read_settings
 from app.main import build_store
-from app.settings import MEMORY, SettingsError, read_settings
+from app.settings import MEMORY, SettingsError
 from app.store.base import Store, StoreFailed, StoreRefused, StoreUnusable
 from app.store.sqlite import SQLiteStore
 

@@ -8,8 +8,9 @@ from typing import Final
 
 import click
 
+from app.environment import read_settings
 from app.main import NO_DRIVER
-from app.settings import SettingsError, read_settings
+from app.settings import SettingsError
 from app.store.base import StoreUnusable
 from app.store.sqlite import SQLiteStore
 

@@ -15,8 +15,9 @@ import click
 from app.commands.synthetic import Span, synthetic_transactions
 from app.core.identifier import IdentifierSource
 from app.core.transaction import Row, Transaction
+from app.environment import read_settings
 from app.main import build_store, wall_clock_ms
-from app.settings import MEMORY, SettingsError, read_settings
+from app.settings import MEMORY, SettingsError
 from app.store.base import Store, StoreFailed, StoreRefused, StoreUnusable
 
 _EXIT_OK: Final = 0

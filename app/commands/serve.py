@@ -4,8 +4,8 @@ import os
 
 import click
 
+from app.environment import read_settings
 from app.server.serve import serve as serve_until_stopped
-from app.settings import read_settings
 
 
 @click.command

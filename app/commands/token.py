@@ -5,7 +5,8 @@ import time
 
 import click
 
-from app.settings import Authentication, SettingsError, read_settings
+from app.environment import read_settings
+from app.settings import Authentication, SettingsError
 from app.web.guard import Permission
 
 _SCOPE = f"{Permission.WRITE} {Permission.STATS}"

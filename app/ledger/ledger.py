@@ -5,11 +5,10 @@ but never a number without a row. The clock is read once for each call.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
@@ -17,17 +16,15 @@ from app.core.idempotency import Key
 from app.core.identifier import IdentifierSource
 from app.core.summary import Figures
 from app.core.transaction import Row, Transaction
-from app.core.window import Part, Shape
+from app.core.window import Shape
 from app.ledger.commit import Done, GroupCommit, Verdict
 from app.ledger.judgement import Bounds, Judged, Request, Settled
 from app.ledger.maintenance import Maintenance
-from app.ledger.statistics import Counted, Freshness, Statistics
+from app.ledger.nodes import REFILL_AHEAD_MS_MAX, Alone, Membership, Nodes, OneOfSeveral, read_back
+from app.ledger.statistics import Freshness, Statistics
 from app.ledger.upkeep import Upkeep
 from app.ledger.users import Users
-from app.store.base import Store, StoreFailed, StoreRefused, Tally
-
-# After the clock was set back, rows lie ahead of it. The ring grows to hold them, up to this far.
-_REFILL_AHEAD_MS_MAX: Final = 3_600_000
+from app.store.base import Store, StoreFailed, StoreRefused, identity
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -40,6 +37,7 @@ class Unready(Enum):
     STORE_REFUSES = "the store takes nothing: its disk is full, it is locked, or it does not answer"
     STORE_FAILED = "the store has failed"
     OVERLOADED = "too many transactions are waiting to be stored"
+    CLOCK_SKEWED = "the clock differs from the other nodes'"
     DRAINING = "shutting down"
 
 
@@ -73,7 +71,7 @@ class Ledger:
 
     `keeps_late`: what is older than the window is stored all the same. `retention_ms`: rows are deleted
     when they were kept so long ago, but never those that the window may still need; 0 keeps them.
-    `users` has the figures of single users, or none.
+    `users` has the figures of single users, or none. `membership`: what other nodes take in is counted.
     """
 
     def __init__(
@@ -87,6 +85,7 @@ class Ledger:
         users: Users | None = None,
         keeps_late: bool = False,
         retention_ms: int = 0,
+        membership: Membership | None = None,
     ) -> None:
         self.shape = shape
         # No row lies further ahead of when it was kept than the shape allows for.
@@ -101,13 +100,14 @@ class Ledger:
         self._upkeep = Upkeep(self._users, store)
         self.statistics = Statistics(shape, self._users)
         self._rewind_ms = shape.rewind_ms
-        self._version = 0
         self._epoch = 0
         """The store's, of which everything is that is counted."""
         self._moment = Moment(0, 0)
         self._latest_ms = 0
         self._blocked: Unready | None = Unready.STARTING
         self._waiting_clear: asyncio.Future[None] | None = None
+        self._membership = membership
+        self._nodes: Nodes = Alone(self.statistics)
         self._commit: GroupCommit
         self._maintenance: Maintenance
         self._tasks: list[asyncio.Task[None]] = []
@@ -128,7 +128,18 @@ class Ledger:
             lambda: self._blocked is Unready.CLOCK_STEPPED,
             self._refill,
         )
+        if self._membership is not None:
+            self._nodes = OneOfSeveral(
+                self._membership,
+                self._store,
+                identity(self.secret),
+                self.shape,
+                self.statistics,
+                self._now_ms,
+                self._begin_epoch,
+            )
         await self._commit.run(self._refill)
+        await self._nodes.open()
         works = self._maintenance.run(), self._upkeep.sweep(self._oldest_ms)
         self._tasks = [asyncio.get_running_loop().create_task(work) for work in works]
 
@@ -138,6 +149,7 @@ class Ledger:
         for task in self._tasks:
             task.cancel()
         await self._commit.close()
+        await self._nodes.close()
         await self._store.close()
 
     def submit(self, transaction: Transaction, done: Done) -> None:
@@ -209,8 +221,9 @@ class Ledger:
         now_ms = self._read_clock()
         if self._blocked and self._blocked is not Unready.DRAINING:
             raise NotReady(self._blocked)
-        if (now_ms, self._version) != self._moment:
-            self._moment = Moment(now_ms, self._version)
+        version = self.statistics.version
+        if (now_ms, version) != self._moment:
+            self._moment = Moment(now_ms, version)
         return self._moment
 
     @property
@@ -233,7 +246,7 @@ class Ledger:
             window_ms = self.shape.window_ms
         from_ms = moment.now_ms - window_ms
         if user_id is None:
-            figures = self.statistics.since(from_ms, currency)
+            figures = self.statistics.windows.since(from_ms, currency)
         else:
             figures = self._users.since(user_id, from_ms, currency)
         return Reading(moment.now_ms, window_ms, figures, self.statistics.freshness)
@@ -266,7 +279,9 @@ class Ledger:
             return Unready.STORE_FAILED
         if self._commit.is_refusing:
             return Unready.STORE_REFUSES
-        return Unready.OVERLOADED if self._commit.is_full else None
+        if self._commit.is_full:
+            return Unready.OVERLOADED
+        return Unready.CLOCK_SKEWED if self._nodes.is_skewed else None
 
     def _read_clock(self) -> int:
         now_ms = self._now_ms()
@@ -283,8 +298,7 @@ class Ledger:
         if epoch > self._epoch:
             self._begin_epoch(epoch)
         if epoch == self._epoch:
-            self.statistics.record(rows)
-            self._version += 1
+            self._nodes.count(rows)
 
     async def _clear(self) -> None:
         self._waiting_clear = None
@@ -294,28 +308,24 @@ class Ledger:
     def _begin_epoch(self, epoch: int) -> None:
         """Forget what was kept before the deletion that began this epoch."""
         self._epoch = epoch
-        self.statistics.restart(self.statistics.shape)
+        self._nodes.begin_epoch(epoch)
         self._upkeep.clear()
-        self._version += 1
 
     async def _refill(self) -> None:
         now_ms = self._now_ms()
         # Further back than the window: a clock that steps back by no more than the ring allows for is
         # not noticed, and must find there what it would find in a ring that was never refilled.
         from_ms = now_ms - self.shape.window_ms - self.shape.rewind_ms_max
-        to_ms = now_ms + _REFILL_AHEAD_MS_MAX
-        tallies = await self._store.tally(from_ms, to_ms, self.shape.resolution_ms)
+        to_ms = now_ms + REFILL_AHEAD_MS_MAX
+        self._epoch, tallies = await read_back(self._store, from_ms, to_ms, self.shape.resolution_ms)
         newest_ms = max((tally.slot_ms for tally in tallies), default=now_ms)
         ahead_ms = max(self.shape.ahead_ms, newest_ms - now_ms)
         shape = Shape.covering(self.shape.window_ms, ahead_ms)
         self._rewind_ms = shape.rewind_ms
-        self._epoch = await self._store.epoch()
-        self.statistics.restart(shape)
-        self.statistics.add(_counted(tallies))
+        self._nodes.restart(shape, self._epoch, tallies)
         transactions = sum(tally.summary.count for tally in tallies)
         self._latest_ms = now_ms
         await self._upkeep.begin(shape, from_ms, to_ms, transactions, newest_ms + shape.resolution_ms)
-        self._version += 1
         if self._blocked in (Unready.STARTING, Unready.CLOCK_STEPPED):
             self._blocked = None
         log.info("window_read_back", transactions=transactions)
@@ -323,15 +333,6 @@ class Ledger:
     def _oldest_ms(self) -> int:
         """What is older is in nobody's window, even where the clock steps back without being noticed."""
         return self._latest_ms - self.shape.window_ms - self._rewind_ms
-
-
-def _counted(tallies: Sequence[Tally]) -> Counted:
-    counted: defaultdict[str, list[Part]] = defaultdict(list)
-    for currency, slot_ms, summary in tallies:
-        counted[currency].append(
-            (slot_ms, summary.count, summary.sum_units, summary.min_units, summary.max_units)
-        )
-    return {**counted}
 
 
 def _done_late(done: Done, verdict: Verdict, rows: Sequence[Row]) -> None:

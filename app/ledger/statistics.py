@@ -1,19 +1,16 @@
-"""A window for each currency, merged where a question spans them, and what single users have in it.
+"""What is counted: of every currency, and of single users.
 
 A transaction is written once, into its currency's window; the answer lists every currency anyway, so
 the overall figures are merged from what was read for it.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
-from app.core.summary import Figures
 from app.core.transaction import Row
-from app.core.window import Part, Shape, Window
+from app.core.window import Part, Shape
+from app.core.windows import Counted, Windows
 from app.ledger.users import NAME_BYTES_MAX, TAG_MASK, Users, pack_entry, short_name
-
-Counted = dict[str, Collection[Part]]
-"""What was counted, by currency, summed up by millisecond."""
 
 
 class Freshness(NamedTuple):
@@ -48,12 +45,13 @@ class Statistics:
     """Figures over the newest transactions, as counted so far; those of each user are in `users`."""
 
     def __init__(self, shape: Shape, users: Users) -> None:
-        self.shape = shape
+        self.windows = Windows(shape)
+        self._users = users
+        self.version = 0
+        """Another one where the same question may have another answer."""
         self.freshness: Freshness | None = None
         """None where there are no other nodes to be known of."""
         self.follower: Follower | None = None
-        self._users = users
-        self._windows: dict[str, Window] = {}
 
     def record(self, rows: Sequence[Row]) -> Counted:
         """Count rows; those that the ring has moved past are in no window any more."""
@@ -90,51 +88,28 @@ class Statistics:
                 entries.append(pack(timestamp_ms, amount_units, number, hash(user_id) & tag_mask, name))
         if entries:
             users.append(entries, max(max(parts) for parts, _ in merged.values()))
-        counted: Counted = {currency: parts.values() for currency, (parts, _) in merged.items()}
+        counted = {currency: parts.values() for currency, (parts, _) in merged.items()}
         self.add(counted)
         return counted
 
     def add(self, counted: Counted) -> None:
         """Count what was summed up before, of no single user."""
-        for currency, parts in counted.items():
-            self._window(currency).add(parts)
-            if self.follower is not None:
+        self.windows.add(counted)
+        self.version += 1
+        if self.follower is not None:
+            for currency, parts in counted.items():
                 self.follower.add(currency, parts)
 
     def restart(self, shape: Shape) -> None:
         """Count nothing, and from here on in this shape."""
-        self.shape = shape
-        self._windows.clear()
+        self.windows.restart(shape)
+        self.version += 1
         if self.follower is not None:
             self.follower.restart(shape)
-
-    def since(self, from_ms: int, currency: str | None = None) -> Figures:
-        """The figures over every transaction whose time is `from_ms` or later."""
-        if currency is None:
-            windows = self._windows
-        else:
-            window = self._windows.get(currency)
-            windows = {} if window is None else {currency: window}
-        return Figures.joining((code, windows[code].since(from_ms)) for code in sorted(windows))
 
     def note(self, freshness: Freshness) -> None:
         """Note how fresh what was counted is."""
         self.freshness = freshness
+        self.version += 1
         if self.follower is not None:
             self.follower.note(freshness)
-
-    def parts(self, currency: str) -> Collection[Part]:
-        """All there is of one currency, by slot."""
-        window = self._windows.get(currency)
-        return () if window is None else window.parts()
-
-    @property
-    def currencies(self) -> Iterable[str]:
-        """Those that anything was counted of."""
-        return self._windows.keys()
-
-    def _window(self, currency: str) -> Window:
-        window = self._windows.get(currency)
-        if window is None:
-            window = self._windows[currency] = Window(self.shape)
-        return window

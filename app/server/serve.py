@@ -188,6 +188,7 @@ def _make_room(connections_max: int) -> int:
 def _shown(settings: Settings) -> dict[str, object]:
     return {
         "database": settings.database,
+        **({"exchange": settings.exchange, "node": settings.node} if settings.redis_url else {}),
         "window_seconds": settings.window_seconds,
         "late": settings.late.value,
         "auth": settings.authentication,

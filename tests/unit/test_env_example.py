@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from app.env_example import env_example
-from app.settings import Settings, read_settings
+from app.environment import read_settings
+from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 NAMES = [field.encode_name for field in msgspec.structs.fields(Settings)]

@@ -1,5 +1,6 @@
 """Settings: the contract's defaults, and one clear line for whatever is wrong."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.core.currency import ISO_4217
-from app.settings import Authentication, Late, SettingsError, read_settings
+from app.environment import read_settings
+from app.settings import Authentication, Late, SettingsError
 
 NAMES = [
     *(
@@ -168,7 +170,18 @@ def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
             ("DATABASE_URL", wrong)
             for wrong in ("postgresql:/x", "postgresql+psycopg://x", "mysql://x", "memory://x", "memory")
         ),
-        *(("REDIS_URL", wrong) for wrong in ("redis://localhost", "0", "off")),
+        *(
+            ("REDIS_URL", wrong)
+            for wrong in (
+                "0",
+                "off",
+                "http://x",
+                "redis://",
+                "redis://x:y",
+                "redis://x/y",
+                "redis://x?db=1",
+            )
+        ),
         *(
             ("NODE_ID", "1"),
             ("RATE_LIMIT_PER_SECOND", "-1"),
@@ -322,6 +335,18 @@ def test_any_other_address_of_keys_is_refused(url: str) -> None:
     message = refusal(**{**BY_KEY_SET, "JWT_JWKS_URL": url})
     assert message.startswith("JWT_JWKS_URL: ")
     assert "hunter2" not in message
+
+
+def test_a_node_is_named_and_its_exchange_is_shown_without_a_password() -> None:
+    settings = read_settings({"REDIS_URL": "rediss://millrace:hunter2@redis:6380/1", "NODE_ID": "a-1"})
+    assert (settings.node, settings.exchange) == ("a-1", "rediss://redis:6380/1")
+    assert read_settings({"REDIS_URL": "redis://redis"}).node == socket.gethostname()
+    assert read_settings({}).exchange == "none"
+
+
+@pytest.mark.parametrize("name", ["a b", "ä", "a" * 65, "a/b"])
+def test_a_nodes_name_is_plain(name: str) -> None:
+    assert refusal(REDIS_URL="redis://redis", NODE_ID=name).startswith("NODE_ID: ")
 
 
 def test_settings_do_not_show_their_values() -> None:

@@ -1,0 +1,1 @@
+"""Who else knows: what carries what the nodes tell each other."""

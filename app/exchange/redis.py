@@ -1,0 +1,114 @@
+"""The exchange over Redis, or Valkey: one stream that every node appends to and reads.
+
+A transaction is taken in at most the window and a little after it happened, so what was told within
+that time holds every slot that anyone may still ask for: the stream is cut there, and a node that
+starts late reads it from the beginning. Each swap is one round trip of two commands, whatever the load.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from app.exchange.base import ExchangeFailed, Heard
+
+# One server, or one of its databases, is one cluster's.
+STREAM: Final = "millrace:bulletins"
+_FIELD: Final = b"b"
+
+# Ingest never waits for it; the next one comes soon.
+_TIMEOUT_SECONDS: Final = 0.2
+# Some MB where every bulletin is full, and all of a window of idle nodes.
+_MESSAGES_MAX: Final = 1000
+# So often it is seen to that the stream goes when all nodes have gone, and that it is still there.
+_CARE_SECONDS: Final = 1.0
+_BEGINNING: Final = b"0-0"
+
+
+class RedisExchange:
+    """`kept_ms`: for how long what was told is to be heard. `monotonic`: a clock, in seconds."""
+
+    def __init__(self, url: str, kept_ms: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Raises ValueError where the URL is none."""
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=1,
+        )
+        self._kept_ms = kept_ms
+        self._monotonic = monotonic
+        self._position = _BEGINNING
+        self._last_ms: int | None = None
+        self._witness: bytes | None = None
+        """Something this node has told, which must be there for as long as it is kept."""
+        self._care_due = 0.0
+
+    async def swap(self, message: bytes) -> Heard:
+        """Append and read in one round trip."""
+        try:
+            # The client's own deadline is one for each read.
+            async with asyncio.timeout(2 * _TIMEOUT_SECONDS):
+                return await self._swap(message)
+        except (RedisError, OSError, TimeoutError) as error:
+            # Answers of a command that was given up must not be taken for those of the next.
+            await self._redis.connection_pool.disconnect()
+            self._care_due = 0.0
+            raise ExchangeFailed(type(error).__name__) from error
+
+    def rewind(self) -> None:
+        """Read from the beginning of the stream."""
+        self._position = _BEGINNING
+
+    async def close(self) -> None:
+        """Leave the connection."""
+        await self._redis.aclose()
+
+    async def _swap(self, message: bytes) -> Heard:
+        now, position = self._monotonic(), self._position
+        has_care = now >= self._care_due
+        pipeline = self._redis.pipeline(transaction=False)
+        oldest = None if self._last_ms is None else f"{self._last_ms - self._kept_ms}-0"
+        if has_care:
+            pipeline.pexpire(STREAM, self._kept_ms)
+            witness = self._witness or _BEGINNING
+            pipeline.xrange(STREAM, witness, witness)
+        pipeline.xadd(STREAM, {_FIELD: message}, minid=oldest, approximate=True)
+        pipeline.xread({STREAM: position}, count=_MESSAGES_MAX)
+        *care, own, read = await pipeline.execute()
+        has_lost = has_care and self._witness is not None and not care[1]
+        if has_care:
+            self._care_due = now + _CARE_SECONDS
+            self._witness = own
+        if has_lost:
+            # Its clock may have been set back, too.
+            self.rewind()
+        self._last_ms = int(own.partition(b"-")[0])
+        entries = _entries(read)
+        # Unless it was set back meanwhile.
+        if entries and self._position == position and not has_lost:
+            self._position = entries[-1][0]
+        return Heard(
+            messages=[fields[_FIELD] for _, fields in entries if _FIELD in fields],
+            # Cut to the millisecond.
+            exchange_ms=self._last_ms + 0.5,
+            has_more=has_lost or len(entries) == _MESSAGES_MAX,
+            has_lost=has_lost,
+        )
+
+
+def _entries(read: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:  # noqa: ANN401 (the client's own)
+    """The entries of the one stream that was read: a list by RESP2, a dictionary by RESP3."""
+    if not read:
+        return []
+    if isinstance(read, dict):
+        ((entries,),) = read.values()
+    else:
+        ((_, entries),) = read
+    return [(identifier, fields) for identifier, fields in entries if fields]

@@ -1,0 +1,163 @@
+"""One node or several: where what this process counts goes, and what else is counted."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from app.core.transaction import Row
+from app.core.window import Part, Shape
+from app.core.windows import Counted
+from app.exchange.base import Exchange
+from app.ledger.cluster import Cluster, Source
+from app.ledger.rounds import Rounds
+from app.ledger.statistics import Statistics
+from app.store.base import Store, Tally
+
+# After the clock was set back, rows lie ahead of it. The ring grows to hold them, up to this far.
+REFILL_AHEAD_MS_MAX: Final = 3_600_000
+
+
+class Membership(NamedTuple):
+    """That this is one node of several."""
+
+    node: str
+    exchange: Exchange
+
+
+class Nodes(Protocol):
+    """What the ledger asks, whether or not there are others."""
+
+    @property
+    def is_skewed(self) -> bool:
+        """Whether this node's clock cannot be gone by."""
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """Count rows that this node has kept."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Forget what was kept before the deletion that began this epoch."""
+
+    def restart(self, shape: Shape, epoch: int, tallies: Sequence[Tally]) -> None:
+        """Count anew, from what the store has kept."""
+
+    async def open(self) -> None:
+        """Hear what the others have counted, if that can be had soon; from then on, keep hearing."""
+
+    async def close(self) -> None:
+        """Tell the others what is left, and leave."""
+
+
+class Alone:
+    """What this process counts is all there is."""
+
+    is_skewed = False
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """Count them."""
+        self._statistics.record(rows)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Forget everything."""
+        self._statistics.restart(self._statistics.windows.shape)
+
+    def restart(self, shape: Shape, epoch: int, tallies: Sequence[Tally]) -> None:
+        """Count them."""
+        self._statistics.restart(shape)
+        self._statistics.add(_counted(tallies))
+
+    async def open(self) -> None:
+        """There is nobody to be heard."""
+
+    async def close(self) -> None:
+        """There is nobody to be told."""
+
+
+class OneOfSeveral:
+    """What this process counts is told to others, and what they tell is counted."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        store: Store,
+        store_identity: bytes,
+        shape: Shape,
+        statistics: Statistics,
+        now_ms: Callable[[], int],
+        on_epoch: Callable[[int], None],
+    ) -> None:
+        """`on_epoch` is called with a deletion epoch that another node has begun."""
+        self._store = store
+        self._shape = shape
+        self._statistics = statistics
+        self._now_ms = now_ms
+        self.cluster = Cluster(Source(membership.node, store_identity), shape, statistics, on_epoch)
+        self.rounds = Rounds(self.cluster, statistics, membership.exchange, now_ms, self._testimony)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_skewed(self) -> bool:
+        """Whether this node's clock is too far from most others'."""
+        return self.cluster.is_skewed
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """Count them, and tell."""
+        self.cluster.count(self._statistics.record(rows))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Forget what was of the store's earlier epochs, whoever has counted it."""
+        self.cluster.begin_epoch(epoch)
+
+    def restart(self, shape: Shape, epoch: int, tallies: Sequence[Tally]) -> None:
+        """Count what the store has of every node, and hear again what they have told."""
+        self._shape = shape
+        self.cluster.restart(shape, epoch, _counted_by_node(tallies))
+        self.rounds.rewind()
+
+    async def open(self) -> None:
+        """Catch up, and go round from then on."""
+        await self.rounds.catch_up()
+        self._task = asyncio.create_task(self.rounds.run())
+
+    async def close(self) -> None:
+        """Take leave."""
+        if self._task is not None:
+            self._task.cancel()
+        await self.rounds.leave()
+
+    async def _testimony(self, node: str) -> tuple[int, Counted]:
+        now_ms = self._now_ms()
+        from_ms, to_ms = now_ms - self._shape.window_ms, now_ms + REFILL_AHEAD_MS_MAX
+        epoch, tallies = await read_back(self._store, from_ms, to_ms, self._shape.resolution_ms, node)
+        return epoch, _counted_by_node(tallies).get(node, {})
+
+
+async def read_back(
+    store: Store, from_ms: int, to_ms: int, resolution_ms: int, node: str | None = None
+) -> tuple[int, Sequence[Tally]]:
+    """The deletion epoch, and what is kept of it: of all nodes, or of one."""
+    while True:
+        epoch = await store.epoch()
+        tallies = await store.tally(from_ms, to_ms, resolution_ms)
+        # Another node may have deleted everything in between.
+        if epoch == await store.epoch():
+            return epoch, tallies
+
+
+def _counted(tallies: Iterable[Tally]) -> Counted:
+    counted: defaultdict[str, list[Part]] = defaultdict(list)
+    for currency, slot_ms, summary, _ in tallies:
+        counted[currency].append(
+            (slot_ms, summary.count, summary.sum_units, summary.min_units, summary.max_units)
+        )
+    return counted
+
+
+def _counted_by_node(tallies: Iterable[Tally]) -> Mapping[str | None, Counted]:
+    by_node: defaultdict[str | None, list[Tally]] = defaultdict(list)
+    for tally in tallies:
+        by_node[tally.node].append(tally)
+    return {node: _counted(of_node) for node, of_node in by_node.items()}

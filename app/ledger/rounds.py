@@ -1,0 +1,182 @@
+"""Rounds: again and again a node tells what it has counted, and hears what the others have.
+
+A round is one exchange, whatever the load, and so many bytes a second, whatever the window holds: what
+has to wait is told later, and how much later is published. Nothing waits for a round: where the exchange
+is gone, transactions are taken in as before, and statistics go on with what is known.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final
+
+import structlog
+
+from app.core.bulletin import Bulletin, Unreadable
+from app.core.windows import Counted
+from app.exchange.base import Exchange, ExchangeFailed, Heard
+from app.exchange.breaker import Breaker
+from app.ledger.cluster import Cluster, Telling
+from app.ledger.statistics import Statistics
+from app.store.base import StoreFailed, StoreRefused
+
+ROUND_SECONDS: Final = 0.04
+# What a node tells, the exchange passes on to every node, so it is in proportion less where there are
+# more of them; 100 kB a second are left for what every round has, told anything or not.
+BYTES_PER_SECOND_MAX: Final = 900_000
+# A round takes some milliseconds of the event loop at most.
+_SLOTS_MAX: Final = 1000
+_BURST_SECONDS: Final = 0.25
+
+# A start waits so long for what the others have told; then it goes on without, and says so.
+_CATCH_UP_SECONDS: Final = 2.0
+_LEAVE_SECONDS: Final = 0.5
+_ADOPTION_SECONDS: Final = 1.0
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+Testimony = Callable[[str], Awaitable[tuple[int, Counted]]]
+"""What the store has kept of a node, and the deletion epoch it is of. Raises as a store does."""
+
+
+class Rounds:
+    """Carries a cluster's bulletins. `now_ms` is the wall clock, rounded up."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        statistics: Statistics,
+        exchange: Exchange,
+        now_ms: Callable[[], int],
+        testimony: Testimony,
+    ) -> None:
+        self._cluster = cluster
+        self._statistics = statistics
+        self._exchange = exchange
+        self._now_ms = now_ms
+        self._testimony = testimony
+        self._breaker = Breaker(monotonic)
+        self._allowance_bytes = 0.0
+        self._allowed_at = monotonic()
+        self._adopting: asyncio.Task[None] | None = None
+        self._unreadable: set[str] = set()
+        """What was wrong with bulletins, said once."""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the exchange does not answer."""
+        return self._breaker.is_open
+
+    def rewind(self) -> None:
+        """Hear again what was told, as what was heard of it is forgotten."""
+        self._exchange.rewind()
+
+    async def catch_up(self) -> None:
+        """Hear what was told before this node came, if that can be had soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                while await self.round():
+                    pass
+
+    async def run(self) -> None:
+        """Go round for ever."""
+        while True:
+            started = monotonic()
+            try:
+                has_more = await self.round()
+            except Exception:
+                # Whatever it is, the next round may go well, and nobody else is the worse for it.
+                log.exception("round_failed")
+                has_more = False
+            if not has_more:
+                await asyncio.sleep(max(started + ROUND_SECONDS - monotonic(), ROUND_SECONDS / 4))
+
+    async def leave(self) -> None:
+        """Tell what is left, and that it was the last."""
+        if self._adopting is not None:
+            self._adopting.cancel()
+        with contextlib.suppress(TimeoutError, ExchangeFailed):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                is_last = False
+                while not is_last and not self._breaker.is_open:
+                    telling = self._cluster.bulletin(self._now_ms(), _SLOTS_MAX)
+                    is_last = not telling.taken
+                    if is_last:
+                        telling = telling.as_last()
+                    await self._exchange.swap(telling.bulletin.encode())
+        await self._exchange.close()
+
+    async def round(self) -> bool:
+        """One exchange; whether there is more to hear at once."""
+        if not self._breaker.allows:
+            self._note()
+            return False
+        telling = self._cluster.bulletin(self._now_ms(), self._slots_max())
+        message = telling.bulletin.encode()
+        self._allowance_bytes -= len(message)
+        told_ms, began = self._now_ms(), monotonic()
+        try:
+            heard = await self._exchange.swap(message)
+        except ExchangeFailed as error:
+            self._fail(telling, str(error))
+            return False
+        width_ms = (monotonic() - began) * 1000
+        self._cluster.note_clock(told_ms + width_ms / 2 - heard.exchange_ms, width_ms)
+        self._cluster.note_told(telling)
+        if self._breaker.is_open:
+            log.info("exchange_answers_again")
+            self._cluster.listening_since_ms = self._now_ms()
+        self._breaker.succeed()
+        await self._take_in(heard)
+        self._note()
+        return heard.has_more
+
+    def _slots_max(self) -> int:
+        now = monotonic()
+        freshness = self._statistics.freshness
+        nodes = 1 if freshness is None else freshness.nodes
+        per_second = BYTES_PER_SECOND_MAX / (nodes + 1)
+        earned = (now - self._allowed_at) * per_second
+        self._allowed_at = now
+        self._allowance_bytes = min(self._allowance_bytes + earned, per_second * _BURST_SECONDS)
+        return _SLOTS_MAX if self._allowance_bytes > 0 else 0
+
+    def _fail(self, telling: Telling, reason: str) -> None:
+        self._cluster.note_untold(telling)
+        was_open = self._breaker.is_open
+        self._breaker.fail()
+        if self._breaker.is_open and not was_open:
+            log.warning("exchange_does_not_answer", reason=reason)
+        self._note()
+
+    async def _take_in(self, heard: Heard) -> None:
+        if heard.has_lost:
+            log.warning("exchange_has_lost_what_was_told")
+            self._cluster.tell_all()
+        for message in heard.messages:
+            try:
+                self._cluster.hear(Bulletin.decode(message), self._now_ms())
+            except Unreadable as error:
+                if str(error) not in self._unreadable and len(self._unreadable) < 100:
+                    self._unreadable.add(str(error))
+                    log.warning("bulletin_unreadable", reason=str(error))
+            await asyncio.sleep(0)
+        vanished = self._cluster.vanished(self._now_ms())
+        if vanished and (self._adopting is None or self._adopting.done()):
+            self._adopting = asyncio.create_task(self._adopt(vanished[0]))
+
+    async def _adopt(self, node: str) -> None:
+        """Have the store tell of a node that does not tell any more."""
+        try:
+            epoch, counted = await self._testimony(node)
+        except (StoreRefused, StoreFailed) as error:
+            log.warning("node_not_adopted", node=node, reason=str(error))
+            await asyncio.sleep(_ADOPTION_SECONDS)
+        else:
+            self._cluster.adopt(node, epoch, counted)
+            log.info("node_adopted", node=node)
+
+    def _note(self) -> None:
+        freshness = self._cluster.freshness(self._now_ms(), is_cut_off=self._breaker.is_open)
+        self._statistics.note(freshness)
