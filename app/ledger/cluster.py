@@ -11,7 +11,7 @@ is the total, which takes as long as one node's alone.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -20,6 +20,7 @@ import msgspec
 from app.core.bulletin import BULLETIN_VERSION, Bulletin, Slots, Unreadable
 from app.core.window import Shape
 from app.core.windows import Counted, Windows
+from app.ledger.condition import Condition, NodeCondition
 from app.ledger.statistics import Freshness, Statistics
 from app.ledger.unsaid import Unsaid
 
@@ -31,6 +32,8 @@ SKEW_MS_MAX: Final = 500
 _AHEAD_MS_MAX: Final = 2 * SKEW_MS_MAX
 # How far the clock is ahead is what the quickest of so many exchanges has shown.
 _SAMPLES: Final = 64
+
+_CONDITION: Final = {False: Condition.HEALTHY, True: Condition.DEGRADED}
 
 
 class Source(NamedTuple):
@@ -234,10 +237,21 @@ class Cluster:
         complete_ms = min((max(peer.complete_ms, now_ms - window_ms) for peer in present), default=None)
         return Freshness(len(present) + 1, complete_ms, is_missing or self.is_skewed)
 
-    @property
-    def peers(self) -> Iterable[Peer]:
-        """The other nodes that are known of."""
-        return self._peers.values()
+    def conditions(self, now_ms: int) -> list[NodeCondition]:
+        """How the others are that were heard of and have not taken leave, by name."""
+        found = [
+            NodeCondition(
+                peer.source.node,
+                Condition.DEGRADED
+                if peer.is_silent(now_ms, self.listening_since_ms)
+                else Condition.HEALTHY,
+                min(max(now_ms - peer.complete_ms, 0), self._shape.window_ms),
+                round(peer.ahead_ms - self.ahead_ms, 1),
+            )
+            for peer in self._peers.values()
+            if peer.heard_ms is not None and not peer.has_left
+        ]
+        return sorted(found, key=lambda each: each.node)
 
     def _peer(self, source: Source) -> Peer:
         peer = self._peers.get(source)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -18,6 +18,7 @@ from app.core.summary import Figures
 from app.core.transaction import Row, Transaction
 from app.core.window import Shape
 from app.ledger.commit import Done, GroupCommit, Verdict
+from app.ledger.condition import Condition, Dependency, Report
 from app.ledger.judgement import Bounds, Judged, Request, Settled
 from app.ledger.maintenance import Maintenance
 from app.ledger.nodes import REFILL_AHEAD_MS_MAX, Alone, Membership, Nodes, OneOfSeveral, read_back
@@ -39,6 +40,13 @@ class Unready(Enum):
     OVERLOADED = "too many transactions are waiting to be stored"
     CLOCK_SKEWED = "the clock differs from the other nodes'"
     DRAINING = "shutting down"
+
+
+_OF_THE_STORE: Final = {
+    Unready.STORE_FAILED: Condition.UNHEALTHY,
+    Unready.STORE_REFUSES: Condition.UNHEALTHY,
+    Unready.OVERLOADED: Condition.DEGRADED,
+}
 
 
 class NotReady(Exception):
@@ -282,6 +290,17 @@ class Ledger:
         if self._commit.is_full:
             return Unready.OVERLOADED
         return Unready.CLOCK_SKEWED if self._nodes.is_skewed else None
+
+    def report(self) -> Report:
+        """How this service is, and what it depends on."""
+        store = Dependency("store", Condition.HEALTHY)
+        window = Dependency("window", Condition.HEALTHY)
+        reason = self.why_unready()
+        if reason is not None and reason in _OF_THE_STORE:
+            store = Dependency("store", _OF_THE_STORE[reason], reason.value)
+        elif reason in (Unready.STARTING, Unready.CLOCK_STEPPED):
+            window = Dependency("window", Condition.UNHEALTHY, reason.value)
+        return Report([store, window, *self._nodes.dependencies()], self._nodes.others())
 
     def _read_clock(self) -> int:
         now_ms = self._now_ms()

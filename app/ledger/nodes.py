@@ -10,6 +10,7 @@ from app.core.window import Part, Shape
 from app.core.windows import Counted
 from app.exchange.base import Exchange
 from app.ledger.cluster import Cluster, Source
+from app.ledger.condition import Condition, Dependency, NodeCondition
 from app.ledger.rounds import Rounds
 from app.ledger.statistics import Statistics
 from app.store.base import Store, Tally
@@ -31,6 +32,12 @@ class Nodes(Protocol):
     @property
     def is_skewed(self) -> bool:
         """Whether this node's clock cannot be gone by."""
+
+    def dependencies(self) -> list[Dependency]:
+        """What other nodes are known through."""
+
+    def others(self) -> list[NodeCondition] | None:
+        """How the others are; None where there cannot be any."""
 
     def count(self, rows: Sequence[Row]) -> None:
         """Count rows that this node has kept."""
@@ -55,6 +62,14 @@ class Alone:
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
+
+    def dependencies(self) -> list[Dependency]:
+        """None."""
+        return []
+
+    def others(self) -> list[NodeCondition] | None:
+        """There are none."""
+        return None
 
     def count(self, rows: Sequence[Row]) -> None:
         """Count them."""
@@ -102,6 +117,27 @@ class OneOfSeveral:
     def is_skewed(self) -> bool:
         """Whether this node's clock is too far from most others'."""
         return self.cluster.is_skewed
+
+    def dependencies(self) -> list[Dependency]:
+        """The exchange, and clocks that agree."""
+        exchange, clock = (
+            Dependency("exchange", Condition.HEALTHY),
+            Dependency("clock", Condition.HEALTHY),
+        )
+        if self.rounds.is_cut_off:
+            detail = "does not answer: what other nodes count is not known"
+            exchange = exchange._replace(condition=Condition.DEGRADED, detail=detail)
+        elif self._statistics.freshness is not None and self._statistics.freshness.is_degraded:
+            detail = "a node has gone without a word: some of what it counted may be missing"
+            exchange = exchange._replace(condition=Condition.DEGRADED, detail=detail)
+        if self.is_skewed:
+            detail = f"differs from most other nodes' by {self.cluster.skew_ms:.0f} ms"
+            clock = clock._replace(condition=Condition.UNHEALTHY, detail=detail)
+        return [exchange, clock]
+
+    def others(self) -> list[NodeCondition] | None:
+        """How they are."""
+        return self.cluster.conditions(self._now_ms())
 
     def count(self, rows: Sequence[Row]) -> None:
         """Count them, and tell."""

@@ -190,6 +190,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         successes=(Success(HTTPStatus.OK, "It would.", "Alive"),),
         failures=(Code.NOT_READY,),
     ),
+    ("/api/v1/health", "GET"): Operation(
+        name="report",
+        tag="Operation",
+        summary="How the service is, and each thing it depends on",
+        text="Always 200: what acts on a status asks `/readyz`.",
+        successes=(Success(HTTPStatus.OK, "How it is.", "Health"),),
+    ),
     ("/openapi.json", "GET"): Operation(
         name="description",
         tag="Operation",

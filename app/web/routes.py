@@ -48,6 +48,7 @@ def build_router(
             "/health": alive,
             "/livez": alive,
             "/readyz": {"GET": Entry(health.ready, None)},
+            "/api/v1/health": {"GET": Entry(health.report, None)},
         },
         is_open=guard.everyone is not None,
     )

@@ -4,7 +4,7 @@ They describe and decode nothing: the code reads amounts and times from their li
 digit by digit, where no type says what is accepted. Tests hold real answers against them.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -251,6 +251,36 @@ class Alive(msgspec.Struct):
     status: Annotated[str, Meta(extra_json_schema={"const": "ok"})]
 
 
+Condition = Literal["healthy", "degraded", "unhealthy"]
+
+
+class Dependency(msgspec.Struct):
+    """One thing that the service depends on."""
+
+    status: Condition
+    detail: Annotated[str, Meta(description="What is wrong with it.")] | UnsetType = UNSET
+
+
+class Node(msgspec.Struct):
+    """Another node, as this one sees it."""
+
+    node: Annotated[str, Meta(examples=["node-2"])]
+    status: Condition
+    lag_ms: Annotated[int, Meta(ge=0, description="All it had counted so long ago is counted here.")]
+    clock_skew_ms: Annotated[float, Meta(description="How far its clock is ahead of this node's.")]
+
+
+class Health(msgspec.Struct):
+    """The worst of what is depended on, and each of it."""
+
+    status: Condition
+    dependencies: dict[str, Dependency]
+    nodes: (
+        Annotated[list[Node], Meta(description="The others by name, where one may have others.")]
+        | UnsetType
+    ) = UNSET
+
+
 class ProblemDetails(msgspec.Struct):
     """Any error (RFC 9457). `code` is what a client may rely on; `title` and `detail` are for people."""
 
@@ -274,5 +304,6 @@ BODIES: Final = (
     FeedPage,
     Statistics,
     Alive,
+    Health,
     ProblemDetails,
 )

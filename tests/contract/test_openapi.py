@@ -159,6 +159,8 @@ CASES = [
     Case("GET", "/livez", 200),
     Case("GET", "/readyz", 200),
     Case("GET", "/readyz", 503, mood=Mood.CANNOT_READ),
+    Case("GET", "/api/v1/health", 200),
+    Case("GET", "/api/v1/health", 200, mood=Mood.CANNOT_READ),
     Case("GET", "/openapi.json", 200),
     Case("GET", "/openapi.json", 304, headers=(("if-none-match", "*"),)),
 ]
