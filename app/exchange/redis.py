@@ -52,15 +52,20 @@ class RedisExchange:
 
     async def swap(self, message: bytes) -> Heard:
         """Append and read in one round trip."""
+        is_answered = False
         try:
             # The client's own deadline is one for each read.
             async with asyncio.timeout(2 * _TIMEOUT_SECONDS):
-                return await self._swap(message)
+                heard = await self._swap(message)
+            is_answered = True
         except (RedisError, OSError, TimeoutError) as error:
-            # Answers of a command that was given up must not be taken for those of the next.
-            await self._redis.connection_pool.disconnect()
-            self._care_due = 0.0
             raise ExchangeFailed(type(error).__name__) from error
+        finally:
+            if not is_answered:
+                # Answers of a command that was given up must not be taken for those of the next.
+                await self._redis.connection_pool.disconnect()
+                self._care_due = 0.0
+        return heard
 
     def rewind(self) -> None:
         """Read from the beginning of the stream."""

@@ -162,6 +162,8 @@ class OneOfSeveral:
         """Take leave."""
         if self._task is not None:
             self._task.cancel()
+            # The exchange is one caller's at a time.
+            await asyncio.wait((self._task,))
         await self.rounds.leave()
 
     async def _testimony(self, node: str) -> tuple[int, Counted]:

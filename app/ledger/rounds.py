@@ -121,6 +121,9 @@ class Rounds:
         except ExchangeFailed as error:
             self._fail(telling, str(error))
             return False
+        except asyncio.CancelledError:
+            self._cluster.note_untold(telling)
+            raise
         width_ms = (monotonic() - began) * 1000
         self._cluster.note_clock(told_ms + width_ms / 2 - heard.exchange_ms, width_ms)
         self._cluster.note_told(telling)
