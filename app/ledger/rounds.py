@@ -22,12 +22,16 @@ from app.ledger.statistics import Statistics
 from app.store.base import StoreFailed, StoreRefused
 
 ROUND_SECONDS: Final = 0.04
+# As long as more is to be told than goes into a bulletin: two commands each, and less than a hundred a
+# second in all.
+_BEHIND_SECONDS: Final = 0.022
 # What a node tells, the exchange passes on to every node, so it is in proportion less where there are
 # more of them; 100 kB a second are left for what every round has, told anything or not.
 BYTES_PER_SECOND_MAX: Final = 900_000
 # A round takes some milliseconds of the event loop at most.
 _SLOTS_MAX: Final = 1000
-_BURST_SECONDS: Final = 0.25
+# What was saved while there was little to tell: after the exchange was gone for long, much is.
+_BURST_SECONDS: Final = 1.0
 
 # A start waits so long for what the others have told; then it goes on without, and says so.
 _CATCH_UP_SECONDS: Final = 2.0
@@ -76,7 +80,7 @@ class Rounds:
         """Hear what was told before this node came, if that can be had soon."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CATCH_UP_SECONDS):
-                while await self.round():
+                while not await self.round():
                     pass
 
     async def run(self) -> None:
@@ -84,13 +88,13 @@ class Rounds:
         while True:
             started = monotonic()
             try:
-                has_more = await self.round()
+                round_seconds = await self.round()
             except Exception:
                 # Whatever it is, the next round may go well, and nobody else is the worse for it.
                 log.exception("round_failed")
-                has_more = False
-            if not has_more:
-                await asyncio.sleep(max(started + ROUND_SECONDS - monotonic(), ROUND_SECONDS / 4))
+                round_seconds = ROUND_SECONDS
+            if round_seconds:
+                await asyncio.sleep(max(started + round_seconds - monotonic(), round_seconds / 4))
 
     async def leave(self) -> None:
         """Tell what is left, and that it was the last."""
@@ -107,12 +111,13 @@ class Rounds:
                     await self._exchange.swap(telling.bulletin.encode())
         await self._exchange.close()
 
-    async def round(self) -> bool:
-        """One exchange; whether there is more to hear at once."""
+    async def round(self) -> float:
+        """One exchange; after how many seconds the next one is due, 0 where there is more to hear."""
         if not self._breaker.allows:
             self._note()
-            return False
-        telling = self._cluster.bulletin(self._now_ms(), self._slots_max())
+            return ROUND_SECONDS
+        slots_max = self._slots_max()
+        telling = self._cluster.bulletin(self._now_ms(), slots_max)
         message = telling.bulletin.encode()
         self._allowance_bytes -= len(message)
         told_ms, began = self._now_ms(), monotonic()
@@ -120,7 +125,7 @@ class Rounds:
             heard = await self._exchange.swap(message)
         except ExchangeFailed as error:
             self._fail(telling, str(error))
-            return False
+            return ROUND_SECONDS
         except asyncio.CancelledError:
             self._cluster.note_untold(telling)
             raise
@@ -133,7 +138,10 @@ class Rounds:
         self._breaker.succeed()
         await self._take_in(heard)
         self._note()
-        return heard.has_more
+        if heard.has_more:
+            return 0
+        is_behind = sum(map(len, telling.taken.values())) == slots_max > 0
+        return _BEHIND_SECONDS if is_behind else ROUND_SECONDS
 
     def _slots_max(self) -> int:
         now = monotonic()
