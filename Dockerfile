@@ -3,10 +3,11 @@ FROM python:3.13-slim AS base
 FROM base AS build
 # For strip: two of the wheels carry 16 MB of debugging symbols.
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils
-COPY requirements-serve.lock requirements-postgres.lock ./
+COPY requirements-serve.lock requirements-postgres.lock requirements-redis.lock ./
 # Wheels only, so that a package without one fails here and not for want of a compiler.
 RUN pip install --no-cache-dir --no-compile --only-binary=:all: --require-hashes --prefix=/install \
-    --requirement requirements-serve.lock --requirement requirements-postgres.lock
+    --requirement requirements-serve.lock --requirement requirements-postgres.lock \
+    --requirement requirements-redis.lock
 # Of apsw the service uses its extension module; the other 6 MB are SQLite's tools and apsw's own.
 # Nor does a start need the packages' commands, stubs and sources of compiled modules.
 RUN rm -r /install/bin \
@@ -35,7 +36,8 @@ COPY --chmod=755 app app
 # To import is to byte-compile, which cannot happen later, on a read-only file system. What a start
 # and the health check import weighs 5 MB, the standard library's part included (the base comes
 # without), and makes a start four times as fast.
-RUN python -c 'import app.__main__, app.store.postgres, app.web.key_set, app.web.token_guard, http.client' \
+RUN python -c 'import app.__main__, app.exchange.redis, app.store.postgres, \
+        app.web.key_set, app.web.token_guard, http.client' \
     && install --directory --owner=10001 --group=10001 /data
 
 # AUTH is left unset on purpose: the service refuses to be open to the network unless asked to.

@@ -64,6 +64,7 @@ lock:
 	$(COMPILE) requirements.txt --output-file requirements.lock
 	sed '/^# --- postgresql/,$$d' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-serve.lock
 	grep '^psycopg' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-postgres.lock
+	grep '^redis==' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-redis.lock
 	grep '^locust==' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-load.lock
 
 ## env-example: write .env.example anew, after a change of app/settings.py

@@ -13,9 +13,15 @@ ROOT = Path(__file__).parents[2]
 LISTED = (ROOT / "requirements.txt").read_text("utf-8")
 SERVING = LISTED.partition("\n# --- postgresql")[0]
 POSTGRES = "\n".join(line for line in LISTED.splitlines() if line.startswith("psycopg"))
+REDIS = "\n".join(line for line in LISTED.splitlines() if line.startswith("redis=="))
 LOADING = "\n".join(line for line in LISTED.splitlines() if line.startswith("locust=="))
 
-PARTS = ["requirements-serve.lock", "requirements-postgres.lock", "requirements-load.lock"]
+PARTS = [
+    "requirements-serve.lock",
+    "requirements-postgres.lock",
+    "requirements-redis.lock",
+    "requirements-load.lock",
+]
 
 # A package, its version, where it is for some machines only, and its hashes.
 _LOCKED = re.compile(
@@ -65,6 +71,7 @@ def brought_along(wanted: list[Requirement]) -> set[str]:
         ("requirements.lock", LISTED),
         ("requirements-serve.lock", SERVING),
         ("requirements-postgres.lock", POSTGRES),
+        ("requirements-redis.lock", REDIS),
         ("requirements-load.lock", LOADING),
     ],
 )
@@ -81,9 +88,12 @@ def test_a_lock_has_what_its_list_needs_and_nothing_else(name: str, text: str) -
     assert here == brought_along(wanted)
 
 
-def test_the_extra_is_that_of_the_list() -> None:
+def test_the_extras_are_those_of_the_list() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert project["optional-dependencies"]["postgres"] == [str(each) for each in listed(POSTGRES)]
+    assert project["optional-dependencies"] == {
+        "postgres": [str(each) for each in listed(POSTGRES)],
+        "redis": [str(each) for each in listed(REDIS)],
+    }
 
 
 @pytest.mark.parametrize("name", PARTS)
