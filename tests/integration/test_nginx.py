@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -16,10 +15,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.support.nginx import NGINX, adapted, free_port, running_nginx
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 OPENSSL = shutil.which("openssl")
 
 pytestmark = pytest.mark.skipif(
@@ -28,20 +27,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def adapted(directory: Path, changes: dict[str, str]) -> str:
-    """The example with what an operator would change, and with files of its own."""
-    text = EXAMPLE.read_text("utf-8")
-    for found, wanted in changes.items():
-        assert text.count(found) == 1, found
-        text = text.replace(found, wanted)
+def own_files(directory: Path) -> str:
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in kinds)
-    return text.replace("http {\n", f"http {{\n{paths}access_log off;\n", 1)
+    return f"{paths}access_log off;\n"
 
 
 @contextmanager
@@ -51,7 +40,6 @@ def proxied(
     """nginx as the example has it, in front of that service; its URL, and who is to be trusted."""
     certificate, key = directory / "millrace.crt", directory / "millrace.key"
     assert OPENSSL
-    assert NGINX
     subprocess.run(
         [
             *(OPENSSL, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
@@ -70,40 +58,20 @@ def proxied(
         capture_output=True,
     )
     port = free_port()
-    configuration = directory / "nginx.conf"
-    configuration.write_text(
-        adapted(
-            directory,
-            {
-                "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
-                "127.0.0.1:8000": str(urlsplit(upstream).netloc),
-                "/etc/nginx/millrace.crt": str(certificate),
-                "/etc/nginx/millrace.key": str(key),
-                "worker_processes auto;": "worker_processes 1;",
-                **(changes or {}),
-            },
-        ),
-        "utf-8",
+    configuration = adapted(
+        EXAMPLE,
+        {
+            "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+            "127.0.0.1:8000": str(urlsplit(upstream).netloc),
+            "/etc/nginx/millrace.crt": str(certificate),
+            "/etc/nginx/millrace.key": str(key),
+            "worker_processes auto;": "worker_processes 1;",
+            "http {\n": f"http {{\n{own_files(directory)}",
+            **(changes or {}),
+        },
     )
-    options = f"daemon off; pid {directory}/nginx.pid;"
-    if os.geteuid() == 0:
-        options += " user root;"  # As who else may write to the test's directory.
-    command = [NGINX, "-p", str(directory), "-e", "stderr", "-c", str(configuration), "-g", options]
-    with (directory / "nginx.log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
-        try:
-            deadline = time.monotonic() + WAIT_SECONDS
-            while True:
-                assert process.poll() is None, (directory / "nginx.log").read_text()
-                assert time.monotonic() < deadline
-                try:
-                    socket.create_connection(("127.0.0.1", port), WAIT_SECONDS).close()
-                    break
-                except ConnectionRefusedError:
-                    time.sleep(0.01)
-            yield f"https://127.0.0.1:{port}", ssl.create_default_context(cafile=str(certificate))
-        finally:
-            process.terminate()
-            process.wait(WAIT_SECONDS)
+    with running_nginx(directory, configuration, port):
+        yield f"https://127.0.0.1:{port}", ssl.create_default_context(cafile=str(certificate))
 
 
 def body() -> dict[str, int]:
