@@ -39,7 +39,7 @@ from tests.support.thread import Clock, ServiceThread, serve
 READING = {"transactions:read"}
 
 
-def protected(lane: Switch = Switch.ON, **settings: Any) -> Settings:  # noqa: ANN401
+def protected(lane: Switch = Switch.ON, **settings: Any) -> Settings:  # noqa: ANN401 - each of its own type
     return Settings(
         database_url="memory://",
         fast_lane=lane,

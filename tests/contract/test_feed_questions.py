@@ -1,5 +1,6 @@
 """Questions to the feed against a plain list: whatever is asked, the list has the same answer."""
 
+# Letters that look alike are what this is about.
 # ruff: noqa: RUF001
 
 from collections.abc import Iterator

@@ -17,7 +17,8 @@ import pytest
 from starlette.routing import Route, Router
 
 from app import VERSION
-from app.core.question import Page
+from app.core.idempotency import Record
+from app.core.question import Page, Portion, Question
 from app.core.transaction import Row
 from app.main import build_service
 from app.settings import Settings, Switch
@@ -177,27 +178,27 @@ class MoodyStore(MemoryStore):
         self._mood = mood
         self._is_open = False
 
-    async def append(self, *arguments: Any, **options: Any) -> int:  # noqa: ANN401
+    async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         self._decide()
-        return await super().append(*arguments, **options)
+        return await super().append(rows, records)
 
     async def clear(self) -> int:
         self._decide()
         return await super().clear()
 
-    async def tally(self, *arguments: Any, **options: Any) -> Sequence[Tally]:  # noqa: ANN401
+    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
         if self._mood is Mood.CANNOT_READ and self._is_open:
             raise StoreRefused("locked")
         self._is_open = True
-        return await super().tally(*arguments, **options)
+        return await super().tally(from_ms, to_ms, resolution_ms)
 
     async def get(self, identifier: int) -> Row | None:
         self._decide()
         return await super().get(identifier)
 
-    async def page(self, *arguments: Any) -> Page:  # noqa: ANN401
+    async def page(self, question: Question, portion: Portion) -> Page:
         self._decide()
-        return await super().page(*arguments)
+        return await super().page(question, portion)
 
     def _decide(self) -> None:
         if self._mood is Mood.REFUSES:

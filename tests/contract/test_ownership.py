@@ -1,6 +1,7 @@
 """Whose rows are whose: on every door, on every page, with every token."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import msgspec
@@ -38,11 +39,16 @@ def service(
 
 
 def send(
-    service: ServiceThread, subject: str, method: str, target: str, scope: str = OWN, **more: object
+    service: ServiceThread,
+    subject: str,
+    method: str,
+    target: str,
+    scope: str = OWN,
+    **more: Any,  # noqa: ANN401 - what httpx takes
 ) -> httpx.Response:
     token = secret_mint(claims={"sub": subject, "scope": scope})
     headers = {"authorization": f"Bearer {token}"}
-    return service.client.request(method, target, headers=headers, **more)  # type: ignore[arg-type]
+    return service.client.request(method, target, headers=headers, **more)
 
 
 def find(

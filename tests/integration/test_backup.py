@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apsw
 import pytest
 
 from app.store import backup
@@ -134,8 +135,8 @@ def test_a_copy_that_turns_out_damaged_is_not_left_there(
     with_store(path, nothing)
     whole_copy = backup._copy
 
-    def broken_copy(source: object, part: Path) -> None:
-        whole_copy(source, part)  # type: ignore[arg-type]
+    def broken_copy(source: apsw.Connection, part: Path) -> None:
+        whole_copy(source, part)
         with part.open("r+b") as file:
             file.seek(4096)
             file.write(b"\xff" * 200)

@@ -158,11 +158,11 @@ def test_the_wal_is_copied_back_before_it_grows_without_bound(tmp_path: Path) ->
 
 
 class FaultyFile(apsw.VFSFile):
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
         FaultyDisk.note("sync")
         super().xSync(flags)
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - apsw's name
         FaultyDisk.note("write")
         super().xWrite(data, offset)
 
@@ -177,7 +177,7 @@ class FaultyDisk(apsw.VFS):
     def __init__(self) -> None:
         super().__init__("faulty", base="unix", makedefault=True)
 
-    def xOpen(  # noqa: N802
+    def xOpen(  # noqa: N802 - apsw's name
         self, name: str | apsw.URIFilename | None, flags: list[int]
     ) -> FaultyFile:
         return FaultyFile("unix", name, flags)

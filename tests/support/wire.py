@@ -50,7 +50,7 @@ class Wire(asyncio.Transport):
         self.unsent_bytes = 0
         self.protocol: asyncio.Protocol
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+    def get_extra_info(self, name: str, default: object = None) -> object:
         return default
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
