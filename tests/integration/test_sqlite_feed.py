@@ -15,7 +15,7 @@ import pytest
 from app.core.activity import Details, Status
 from app.core.question import Page, Portion, Question, place
 from app.core.transaction import Row, Transaction
-from app.store import sqlite, sqlite_feed
+from app.store import sqlite_columns, sqlite_feed
 from app.store.base import StoreRefused
 from app.store.sqlite import SQLiteStore
 from app.store.sqlite_feed import Feed
@@ -311,7 +311,7 @@ def test_it_goes_on_catching_up_after_a_failure_though_nothing_more_is_kept(
 def test_the_loop_turns_while_words_are_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_TURN_SECONDS", -1)
+    monkeypatch.setattr(sqlite_columns, "_TURN_SECONDS", -1)
     # One sign becomes eighteen letters and gaps, and nothing of it is ASCII.
     longest = json.dumps({"x": "\ufdfa" * 1360}, ensure_ascii=False).encode()
 
