@@ -10,10 +10,12 @@ import pytest
 
 from app.core.transaction import BATCH_ITEMS_MAX
 from app.settings import Settings
-from tests.contract.test_http import NOW_MS, WINDOW_MS, assert_problem, stats
+from tests.support.client import NOW_MS, WINDOW_MS, assert_problem, stats
 from tests.support.thread import Clock, ServiceThread, serve
 
 Item = dict[str, Any]
+
+
 NDJSON = {"content-type": "application/x-ndjson"}
 
 
@@ -23,17 +25,13 @@ def running() -> Iterator[ServiceThread]:
         yield service
 
 
-@pytest.fixture
-def service(running: ServiceThread) -> ServiceThread:
-    assert running.client.delete("/transactions").status_code == 204
-    return running
-
-
 def good(**fields: object) -> Item:
     return {"amount": 1, "timestamp": NOW_MS, **fields}
 
 
 LATE = good(timestamp=NOW_MS - WINDOW_MS - 1)
+
+
 AHEAD = good(timestamp=NOW_MS + 1001)
 
 

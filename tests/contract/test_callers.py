@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from app.settings import Settings, Switch
-from tests.contract.test_auth import ask, assert_refused, protected
-from tests.contract.test_http import LANES, assert_problem
 from tests.support.attacks import NOW_MS, secret_mint
+from tests.support.client import LANES, ask, assert_problem, assert_refused, protected
 from tests.support.issuer import SECRET
 from tests.support.thread import Clock, ServiceThread, serve
 

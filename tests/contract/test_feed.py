@@ -10,28 +10,25 @@ import pytest
 
 from app.core.identifier import parse_identifier
 from app.settings import Settings, Switch
-from tests.contract.test_http import NOW, NOW_MS, WINDOW_MS, assert_problem, post, stats
-from tests.contract.test_idempotency import STORES, database_url
+from tests.support.client import (
+    NOW,
+    NOW_MS,
+    STORES,
+    WINDOW_MS,
+    assert_problem,
+    database_url,
+    post,
+    stats,
+)
 from tests.support.feed import PATH, USER, Json, Query, find, names, post_entries, post_entry
 from tests.support.thread import Clock, ServiceThread, serve
 
 PATHS = ["/transactions", PATH]
 
 
-@pytest.fixture(scope="module", params=STORES)
-def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServiceThread]:
-    settings = Settings(database_url=database_url(request.param, tmp_path_factory.mktemp("feed")))
-    with serve(settings, Clock(NOW_MS)) as service:
-        yield service
-
-
-@pytest.fixture
-def service(running: ServiceThread) -> ServiceThread:
-    """The service with nothing in it."""
-    assert running.client.delete("/transactions").status_code == 204
-    return running
+@pytest.fixture(scope="module")
+def running(on_each_store: ServiceThread) -> ServiceThread:
+    return on_each_store
 
 
 def test_an_entry_is_answered_whole_and_found_as_it_was_answered(service: ServiceThread) -> None:
@@ -203,6 +200,8 @@ ENTRIES: list[Json] = [
     {"metadata": {"name": "peer", "peer_name": "Eve", "peer_email": "eve@x.cz", "direction": "sent"}},
     {"metadata": {"name": "deep", "a": [{"b": "Brno or bust"}]}},
 ]
+
+
 EVERY = {entry["metadata"]["name"] for entry in ENTRIES}
 
 

@@ -4,60 +4,19 @@ import json
 import socket
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
-import httpx
 import pytest
 
-from app.settings import Settings, Switch
+from app.settings import Settings
+from tests.support.client import NOW, NOW_MS, WINDOW_MS, assert_problem, post, stats
 from tests.support.thread import Clock, ServiceThread, serve
-
-NOW_MS = 1_767_323_045_678
-NOW = "2026-01-02T03:04:05.678Z"
-WINDOW_MS = 60_000
 
 OPEN = Settings(database_url="memory://")
 
 
-LANES = [pytest.param(Switch.ON, id="fast lane"), pytest.param(Switch.OFF, id="plain lane")]
-
-
-@pytest.fixture(scope="module", params=LANES)
-def running(request: pytest.FixtureRequest) -> Iterator[ServiceThread]:
-    settings = Settings(database_url="memory://", fast_lane=request.param)
-    with serve(settings, Clock(NOW_MS)) as service:
-        yield service
-
-
-@pytest.fixture
-def service(running: ServiceThread) -> ServiceThread:
-    """The service with nothing in it."""
-    assert running.client.delete("/transactions").status_code == 204
-    return running
-
-
-def post(service: ServiceThread, **fields: object) -> httpx.Response:
-    fields = {"amount": 1, "timestamp": NOW_MS, **fields}
-    return service.client.post("/transactions", json=fields)
-
-
-def stats(service: ServiceThread, query: str = "") -> dict[str, Any]:
-    answer = service.client.get(f"/stats{query}")
-    assert answer.status_code == 200, answer.text
-    figures: dict[str, Any] = answer.json()
-    return figures
-
-
-def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["x-request-id"]
-    details: dict[str, Any] = answer.json()
-    assert details["status"] == status
-    assert details["code"] == code
-    assert details["title"]
-    assert details["detail"]
-    return details
+@pytest.fixture(scope="module")
+def running(on_each_lane: ServiceThread) -> ServiceThread:
+    return on_each_lane
 
 
 def test_a_transaction_is_answered_with_its_id(service: ServiceThread) -> None:

@@ -12,14 +12,8 @@ import httpx
 import pytest
 
 from app.settings import Late, Settings, Switch
-from tests.contract.test_http import LANES, NOW_MS, WINDOW_MS, assert_problem, stats
+from tests.support.client import LANES, NOW_MS, STORES, WINDOW_MS, assert_problem, database_url, stats
 from tests.support.thread import Clock, ServiceThread, serve
-
-STORES = [pytest.param("memory", id="memory"), pytest.param("sqlite", id="sqlite")]
-
-
-def database_url(kind: str, path: Path) -> str:
-    return "memory://" if kind == "memory" else f"sqlite:///{path / 'ledger.db'}"
 
 
 @pytest.fixture(params=LANES)

@@ -31,10 +31,9 @@ from app.web.guard import Permission
 from app.web.openapi import describe
 from app.web.operations import OPERATIONS, PARAMETERS
 from app.web.resource import Entry
-from tests.contract.test_auth import protected
-from tests.contract.test_http import LANES, NOW_MS, WINDOW_MS
 from tests.support.attacks import NOW_MS as TOKENS_MS
 from tests.support.attacks import rsa_mint, secret_mint
+from tests.support.client import LANES, NOW_MS, WINDOW_MS, protected
 from tests.support.issuer import SECRET
 from tests.support.thread import Clock, ServiceThread, serve
 

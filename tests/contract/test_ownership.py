@@ -7,10 +7,8 @@ import httpx
 import msgspec
 import pytest
 
-from tests.contract.test_auth import protected
-from tests.contract.test_http import assert_problem
-from tests.contract.test_idempotency import STORES, database_url
 from tests.support.attacks import NOW_MS, secret_mint
+from tests.support.client import STORES, assert_problem, database_url, protected
 from tests.support.feed import PATH, Json, Query
 from tests.support.issuer import SECRET
 from tests.support.thread import Clock, ServiceThread, serve

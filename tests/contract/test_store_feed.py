@@ -14,7 +14,7 @@ from app.core.question import Page, Place, Portion, Question, matches, place
 from app.core.transaction import Row, Transaction
 from app.core.words import words
 from app.store.base import Store
-from tests.contract.test_store import DURABLE_STORES, STORES, Opener, with_store
+from tests.support.stores import DURABLE_STORES, STORES, Opener, with_store
 
 Value = TypeVar("Value")
 

@@ -23,15 +23,17 @@ from app.ledger.users import Missing, Users
 from app.settings import Settings, Switch
 from app.store.base import MemoryStore, Recent, Store, Walk
 from app.store.sqlite import SQLiteStore
-from tests.contract.test_auth import protected
-from tests.contract.test_http import LANES, NOW_MS, WINDOW_MS, assert_problem
 from tests.support.attacks import NOW_MS as TOKENS_MS
 from tests.support.attacks import secret_mint
+from tests.support.client import LANES, NOW_MS, WINDOW_MS, assert_problem, protected
 from tests.support.issuer import SECRET
 from tests.support.thread import WAIT_SECONDS, Clock, ServiceThread, serve
 
 READS = int(os.environ.get("MILLRACE_USER_READS", "1000"))
+
+
 MINUTE = Shape.covering(WINDOW_MS, 1000)
+
 
 STORES: list[Callable[[Path], Store]] = [
     lambda path: MemoryStore(),
@@ -44,13 +46,6 @@ def running(request: pytest.FixtureRequest) -> Iterator[ServiceThread]:
     settings = Settings(database_url="memory://", fast_lane=request.param, allow_negative_amounts=True)
     with serve(settings, Clock(NOW_MS)) as service:
         yield service
-
-
-@pytest.fixture
-def service(running: ServiceThread) -> ServiceThread:
-    """The service with nothing in it."""
-    assert running.client.delete("/transactions").status_code == 204
-    return running
 
 
 def post(service: ServiceThread, user_id: object, **fields: object) -> None:

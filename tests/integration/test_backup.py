@@ -16,10 +16,10 @@ import pytest
 
 from app.store import backup
 from app.store.backup import BackupFailed, copy_database
-from tests.integration.test_sqlite import with_store
 from tests.support.ledger_file import figures, figures_of, rows_in, salvaged_rows, sqlite_url
 from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess
+from tests.support.stores import with_sqlite
 
 
 def run_backup(file: Path | str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,7 +119,7 @@ async def nothing(_: object) -> None:
 @pytest.mark.parametrize("name", ["copy.db", "copy.db.part", "ledger.db"])
 def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
     path, taken = tmp_path / "ledger.db", tmp_path / name
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     if taken != path:
         taken.write_bytes(b"dear to someone")
     before = taken.read_bytes()
@@ -132,7 +132,7 @@ def test_a_copy_that_turns_out_damaged_is_not_left_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     whole_copy = backup._copy
 
     def broken_copy(source: apsw.Connection, part: Path) -> None:
@@ -165,7 +165,7 @@ def test_what_cannot_be_copied_is_refused_with_one_line(
 
 def test_a_place_that_cannot_be_written_to_is_refused_with_one_line(tmp_path: Path) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "nowhere" / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     told = run_backup(copy, DATABASE_URL=sqlite_url(path))
     assert told.returncode == 1
     assert told.stderr == f"millrace: cannot write {copy}: No such file or directory\n"
@@ -174,7 +174,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_with_one_line(tmp_path: Pa
 @pytest.mark.parametrize("file", [".", "/"])
 def test_a_directory_without_a_name_is_refused_with_one_line(tmp_path: Path, file: str) -> None:
     path = tmp_path / "ledger.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     told = run_backup(file, DATABASE_URL=sqlite_url(path))
     assert told.returncode == 1
     assert told.stderr == f"millrace: {file} is a directory, and a copy is a file\n"
@@ -182,7 +182,7 @@ def test_a_directory_without_a_name_is_refused_with_one_line(tmp_path: Path, fil
 
 def test_a_directory_that_cannot_be_synced_is_refused_before_anything_is_there(tmp_path: Path) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "closed" / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     copy.parent.mkdir(mode=0o300)
     command: tuple[str, ...] = ()
     if os.geteuid() == 0:
@@ -200,7 +200,7 @@ def test_a_copy_whose_name_was_not_synced_is_not_left_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "elsewhere" / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     copy.parent.mkdir()
     sync = os.fsync
 
@@ -219,7 +219,7 @@ def test_a_file_that_appears_in_the_last_moment_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     copy.write_bytes(b"dear to someone")
     # As it looks to whoever asks before it is there.
     monkeypatch.setattr(os.path, "lexists", lambda _: False)
@@ -233,7 +233,7 @@ def test_where_a_file_cannot_have_a_second_name_a_copy_takes_its_name_all_the_sa
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "elsewhere" / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     copy.parent.mkdir()
 
     def no_link(source: object, target: object) -> None:

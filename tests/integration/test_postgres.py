@@ -23,6 +23,7 @@ from tests.support.postgres import (
     new_database_url,
     server_of_ours,
 )
+from tests.support.stores import opened
 
 pytestmark = needs_postgres
 
@@ -43,26 +44,20 @@ def ids(url: str) -> list[int]:
 
 def with_store(url: str, body: Callable[[PostgresStore], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(30):
-            store = PostgresStore(url)
-            await store.open()
-            try:
-                await body(store)
-            finally:
-                await store.close()
+        async with asyncio.timeout(30), opened(PostgresStore(url)) as store:
+            await body(store)
 
     asyncio.run(main())
 
 
 def with_proxy(url: str, body: Callable[[PostgresStore, FaultProxy], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(30), fault_proxy(url) as proxy:
-            store = PostgresStore(proxy.url)
-            await store.open()
-            try:
-                await body(store, proxy)
-            finally:
-                await store.close()
+        async with (
+            asyncio.timeout(30),
+            fault_proxy(url) as proxy,
+            opened(PostgresStore(proxy.url)) as store,
+        ):
+            await body(store, proxy)
 
     asyncio.run(main())
 

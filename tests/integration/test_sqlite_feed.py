@@ -20,10 +20,15 @@ from app.store.base import StoreRefused
 from app.store.sqlite import SQLiteStore
 from app.store.sqlite_feed import Feed
 from app.store.sqlite_index import Index, Tip
+from tests.support.stores import with_sqlite
 from tests.support.thread import WAIT_SECONDS
 
 NOW_MS = 1_767_323_045_678
+
+
 ALL = Question()
+
+
 FIRST = Portion(100)
 
 
@@ -31,18 +36,6 @@ def row(number: int, timestamp_ms: int = NOW_MS, metadata: bytes | None = None) 
     details = None if metadata is None else Details(status=Status.PENDING, metadata=metadata)
     transaction = Transaction(number, timestamp_ms, "EUR", f"u-{number % 3}", details)
     return Row((NOW_MS << 80) + number, transaction)
-
-
-def with_store(path: Path, body: Callable[[SQLiteStore], Awaitable[None]]) -> None:
-    async def run() -> None:
-        store = SQLiteStore(path)
-        await store.open()
-        try:
-            await body(store)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
 
 
 def numbers(page: Page) -> list[int]:
@@ -58,7 +51,7 @@ def append_and_read(path: Path, rows: list[Row], expected: list[int]) -> None:
         await store.append(rows)
         assert numbers(await store.page(ALL, FIRST)) == expected
 
-    with_store(path, body)
+    with_sqlite(path, body)
 
 
 def test_an_index_that_was_deleted_or_damaged_is_made_anew(tmp_path: Path) -> None:
@@ -80,7 +73,7 @@ def test_an_index_that_was_deleted_or_damaged_is_made_anew(tmp_path: Path) -> No
             page = await store.page(ALL, FIRST)
         assert numbers(page) == [4, 3, 2, 1]
 
-    with_store(path, body)
+    with_sqlite(path, body)
 
 
 def test_an_index_of_another_ledger_is_made_anew(tmp_path: Path) -> None:
@@ -100,7 +93,7 @@ def test_an_index_of_a_ledger_with_nothing_left_is_not_that_of_another(tmp_path:
         await store.trim(NOW_MS + 1, 10)
         assert numbers(await store.page(ALL, FIRST)) == []
 
-    with_store(path, trim_all)
+    with_sqlite(path, trim_all)
     append_and_read(other, [row(4), row(5)], [5, 4])
     path.unlink()
     other.rename(path)
@@ -126,7 +119,7 @@ def test_numbers_of_rows_are_not_used_again_when_all_were_trimmed(tmp_path: Path
         assert not await store.trim(NOW_MS + 1, 10)
         assert numbers(await store.page(ALL, FIRST)) == []
 
-    with_store(path, trim_all)
+    with_sqlite(path, trim_all)
     append_and_read(path, [row(3)], [3])
 
 
@@ -141,7 +134,7 @@ def test_what_is_trimmed_leaves_the_index(tmp_path: Path) -> None:
         assert (numbers(page), page.total) == ([9, 8], 2)
         assert numbers(await store.page(Question(user_id="u-0"), FIRST)) == [9]
 
-    with_store(tmp_path / "ledger.db", body)
+    with_sqlite(tmp_path / "ledger.db", body)
 
 
 def with_index(path: Path, body: Callable[[SQLiteStore, Index], Awaitable[None]]) -> None:
@@ -154,7 +147,7 @@ def with_index(path: Path, body: Callable[[SQLiteStore, Index], Awaitable[None]]
         finally:
             index.close()
 
-    with_store(path, with_both)
+    with_sqlite(path, with_both)
 
 
 def test_what_was_trimmed_leaves_the_index_though_others_arrive_all_the_time(tmp_path: Path) -> None:
@@ -205,7 +198,7 @@ def test_more_rows_of_a_millisecond_than_it_has_places(tmp_path: Path) -> None:
         assert found[0] == 2
         assert {1, places + 103} < set(found[1:110])
 
-    with_store(tmp_path / "ledger.db", body)
+    with_sqlite(tmp_path / "ledger.db", body)
 
 
 def test_who_asks_while_too_much_is_missing_is_asked_to_come_again(tmp_path: Path) -> None:
@@ -214,7 +207,7 @@ def test_who_asks_while_too_much_is_missing_is_asked_to_come_again(tmp_path: Pat
     async def fill(store: SQLiteStore) -> None:
         await store.append([row(number) for number in range(50)])
 
-    with_store(path, fill)
+    with_sqlite(path, fill)
     index_path(path).unlink()
 
     async def ask() -> None:
@@ -330,7 +323,7 @@ def test_the_loop_turns_while_words_are_looked_for(
         assert turns >= 20
         assert (await store.page(ALL, Portion(1, with_total=True))).total == 20
 
-    with_store(tmp_path / "ledger.db", body)
+    with_sqlite(tmp_path / "ledger.db", body)
 
 
 def test_an_end_waits_for_no_questions_that_are_queued(
@@ -363,7 +356,7 @@ def test_an_end_waits_for_no_questions_that_are_queued(
         assert [isinstance(end, StoreRefused) for end in ends] == [False, True, True, True]
         assert asked == 1
 
-    with_store(path, body)
+    with_sqlite(path, body)
 
 
 def test_a_clear_is_seen_at_once_and_after_a_restart(tmp_path: Path) -> None:
@@ -379,7 +372,7 @@ def test_a_clear_is_seen_at_once_and_after_a_restart(tmp_path: Path) -> None:
         assert numbers(await store.page(ALL, FIRST)) == [7]
         await store.clear()
 
-    with_store(path, body)
+    with_sqlite(path, body)
     append_and_read(path, [row(8)], [8])
 
 
@@ -390,7 +383,7 @@ def test_the_secret_lives_as_long_as_the_database(tmp_path: Path) -> None:
         found.append(await store.secret())
 
     for name in ("one.db", "one.db", "two.db"):
-        with_store(tmp_path / name, body)
+        with_sqlite(tmp_path / name, body)
     assert found[0] == found[1] != found[2]
     assert len(found[0]) == 32
 
@@ -416,4 +409,4 @@ def test_questions_beside_commits_find_what_was_committed_before(tmp_path: Path)
         await appending
         assert (await store.page(ALL, Portion(1, with_total=True))).total == 3000
 
-    with_store(tmp_path / "ledger.db", body)
+    with_sqlite(tmp_path / "ledger.db", body)
