@@ -1,11 +1,13 @@
 """Services that a whole file of tests shares, and how each test finds its own with nothing in it."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from app.settings import Settings
 from tests.support.client import LANES, NOW_MS, STORES, database_url
+from tests.support.openapi import Json
 from tests.support.thread import Clock, ServiceThread, serve
 
 
@@ -23,6 +25,14 @@ def on_each_store(
     settings = Settings(database_url=database_url(request.param, tmp_path_factory.mktemp("shared")))
     with serve(settings, Clock(NOW_MS)) as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def document() -> Json:
+    """As it is served."""
+    with serve(Settings(database_url="memory://"), Clock(NOW_MS)) as service:
+        answer = service.client.get("/openapi.json")
+    return cast(Json, answer.json())
 
 
 @pytest.fixture

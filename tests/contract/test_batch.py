@@ -14,8 +14,6 @@ from tests.support.client import NOW_MS, WINDOW_MS, assert_problem, stats
 from tests.support.thread import Clock, ServiceThread, serve
 
 Item = dict[str, Any]
-
-
 NDJSON = {"content-type": "application/x-ndjson"}
 
 
@@ -30,8 +28,6 @@ def good(**fields: object) -> Item:
 
 
 LATE = good(timestamp=NOW_MS - WINDOW_MS - 1)
-
-
 AHEAD = good(timestamp=NOW_MS + 1001)
 
 

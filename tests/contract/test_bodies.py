@@ -10,8 +10,6 @@ from app.web.protocol import Protocol
 from tests.support.wire import WHOLE, Bench, asked, bench_test, both_lanes, get, post, statuses
 
 BATCH = b"POST /transactions/batch HTTP/1.1\r\nhost: x\r\n"
-
-
 LARGE_BYTES = 2 * BODY_BYTES_MAX
 
 

@@ -18,11 +18,7 @@ from tests.support.feed import PATH, USER, Json, Query, find, names, post_entrie
 from tests.support.thread import Clock, ServiceThread, serve
 
 ROWS = int(os.environ.get("MILLRACE_FEED_ROWS", "120"))
-
-
 SEED = random.SystemRandom().randrange(2**32)
-
-
 SECRET = b"s" * 32
 
 
@@ -191,7 +187,6 @@ def test_a_cursor_is_good_after_a_restart(tmp_path: Path) -> None:
 
 Texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
-
 Questions = st.builds(
     Question,
     user_id=st.none() | Texts,
@@ -200,7 +195,6 @@ Questions = st.builds(
     metadata=st.dictionaries(st.sampled_from(["location", "peer_name"]), Texts),
     words=st.lists(Texts, max_size=3).map(tuple),
 )
-
 
 Places = st.builds(Place, st.integers(-(2**46), 2**48), st.integers(0, 2**128 - 1))
 

@@ -24,11 +24,7 @@ from tests.support.stores import with_sqlite
 from tests.support.thread import WAIT_SECONDS
 
 NOW_MS = 1_767_323_045_678
-
-
 ALL = Question()
-
-
 FIRST = Portion(100)
 
 
