@@ -51,6 +51,16 @@ def with_store(
     asyncio.run(main())
 
 
+def with_postgres(url: str, body: Callable[[PostgresStore], Awaitable[None]]) -> None:
+    """Run a test on a database, bounded in time."""
+
+    async def main() -> None:
+        async with asyncio.timeout(30), opened(PostgresStore(url)) as store:
+            await body(store)
+
+    asyncio.run(main())
+
+
 def with_sqlite(path: Path, body: Callable[[SQLiteStore], Awaitable[None]]) -> None:
     """Run a test on the file at a path."""
     with_store(SQLiteStore, path, body)
