@@ -79,104 +79,68 @@ def test_rows_that_are_trimmed_while_they_are_read_hide_none_behind_them(tmp_pat
     with_index(tmp_path / "ledger.db", body)
 
 
-def test_who_asks_while_too_much_is_missing_is_asked_to_come_again(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-
-    async def fill(store: SQLiteStore) -> None:
-        await store.append([row(number) for number in range(50)])
-
-    with_sqlite(path, fill)
-    index_path(path).unlink()
-
-    async def ask() -> None:
-        feed = Feed(path, step_rows=10, behind_rows_max=20)
-        try:
-            await feed.open(Tip(0, 0, 50, 0))
-            with pytest.raises(StoreRefused, match="catching up"):
-                await feed.page(ALL, FIRST)
-            # It follows by itself.
-            while True:
-                try:
-                    page = await feed.page(ALL, FIRST)
-                    break
-                except StoreRefused:
-                    await asyncio.sleep(0.01)
-            assert len(page.rows) == 50
-        finally:
-            await feed.close()
-
-    asyncio.run(ask())
-
-
-def test_an_index_that_could_not_be_made_is_tried_again_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "ledger.db"
-    append_and_read(path, [row(number) for number in range(50)], list(range(49, -1, -1)))
-    index_path(path).unlink()
-    monkeypatch.setattr("app.store.sqlite_feed._REMAKE_SECONDS", 0.01)
-    step, failures = Index.step, 2
-
-    def failing(index: Index, tip: Tip) -> None:
-        nonlocal failures
-        failures -= 1
-        if failures >= 0:
-            raise apsw.IOError("a disk that fails")
-        step(index, tip)
-
-    monkeypatch.setattr(Index, "step", failing)
-
-    async def ask() -> None:
-        feed = Feed(path, step_rows=10, behind_rows_max=20)
-        try:
-            await feed.open(Tip(0, 0, 50, 0))
-            while True:
-                try:
-                    page = await feed.page(ALL, FIRST)
-                    break
-                except StoreRefused:
-                    await asyncio.sleep(0.01)
-            assert len(page.rows) == 50
-        finally:
-            await feed.close()
-
-    asyncio.run(ask())
-
-
-def test_it_goes_on_catching_up_after_a_failure_though_nothing_more_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "ledger.db"
+def fifty_missing(directory: Path) -> Path:
+    """A ledger with fifty rows, none of which is in its index."""
+    path = directory / "ledger.db"
     append_and_read(path, [row(number) for number in range(50)], list(reversed(range(50))))
     index_path(path).unlink()
-    step = Index.step
-    failed = threading.Event()
+    return path
 
-    def without_room_at_first(self: Index, tip: Tip) -> None:
-        if not failed.is_set():
-            failed.set()
-            raise apsw.FullError
-        step(self, tip)
 
-    monkeypatch.setattr(Index, "step", without_room_at_first)
-    monkeypatch.setattr(sqlite_feed, "_LAG_SECONDS", 0)
+def with_feed(path: Path, body: Callable[[Feed], Awaitable[None]]) -> None:
+    """The same with the feed of such a ledger: more are missing than who reads waits for."""
 
-    async def ask() -> None:
+    async def run() -> None:
         feed = Feed(path, step_rows=10, behind_rows_max=20)
         await feed.open(Tip(0, 0, 50, 0))
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                while not failed.is_set():
-                    await asyncio.sleep(0.001)
-                while True:
-                    with contextlib.suppress(StoreRefused):
-                        assert len((await feed.page(ALL, FIRST)).rows) == 50
-                        break
-                    await asyncio.sleep(0.001)
+                await body(feed)
         finally:
             await feed.close()
 
-    asyncio.run(ask())
+    asyncio.run(run())
+
+
+def test_who_asks_while_too_much_is_missing_is_asked_to_come_again(tmp_path: Path) -> None:
+    async def body(feed: Feed) -> None:
+        with pytest.raises(StoreRefused, match="catching up"):
+            await feed.page(ALL, FIRST)
+        # It follows by itself.
+        while True:
+            with contextlib.suppress(StoreRefused):
+                assert len((await feed.page(ALL, FIRST)).rows) == 50
+                break
+            await asyncio.sleep(0.01)
+
+    with_feed(fifty_missing(tmp_path), body)
+
+
+@pytest.mark.parametrize("error", [apsw.FullError, apsw.IOError], ids=["kept", "made anew"])
+def test_it_goes_on_catching_up_after_failures_though_nobody_asks_and_nothing_more_is_kept(
+    error: type[apsw.Error], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fifty_missing(tmp_path)
+    step, failures, caught_up = Index.step, 2, threading.Event()
+
+    def failing_at_first(index: Index, tip: Tip) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise error("a disk that fails")
+        step(index, tip)
+        if index.has_come_to(tip):
+            caught_up.set()
+
+    async def body(feed: Feed) -> None:
+        assert await asyncio.to_thread(caught_up.wait, WAIT_SECONDS)
+        assert failures == 0
+        assert len((await feed.page(ALL, FIRST)).rows) == 50
+
+    monkeypatch.setattr(Index, "step", failing_at_first)
+    monkeypatch.setattr(sqlite_feed, "_LAG_SECONDS", 0)
+    monkeypatch.setattr(sqlite_feed, "_REMAKE_SECONDS", 0.01)
+    with_feed(path, body)
 
 
 def test_an_end_waits_for_no_questions_that_are_queued(
