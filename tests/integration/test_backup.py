@@ -43,15 +43,13 @@ def test_a_copy_taken_under_load_is_one_moment_of_it_and_a_start_from_it_answers
         load = Load(service.serving(), connections=16, batch_connections=2)
 
         async def back_up_under_load() -> tuple[dict[str, int], subprocess.CompletedProcess[str]]:
-            async with asyncio.timeout(WAIT_SECONDS):
-                running = asyncio.create_task(load.run())
+            async with load.under_way():
                 await load.reach(500)
                 before = dict(load.acknowledged)
                 told = await asyncio.to_thread(run_backup, copy, **environment)
                 await load.reach(len(load.acknowledged) + 500)
                 service.terminate()
-                await running
-                return before, told
+            return before, told
 
         before, told = asyncio.run(back_up_under_load())
         assert service.exit_status() == 0
@@ -88,15 +86,7 @@ def test_a_copy_of_a_stopped_service_has_all_and_leaves_the_file_as_it_is(
     path = tmp_path / "ledger.db"
     with ServiceProcess({"DATABASE_URL": sqlite_url(path)}) as service:
         load = Load(service.serving(), connections=4)
-
-        async def fill() -> None:
-            async with asyncio.timeout(WAIT_SECONDS):
-                running = asyncio.create_task(load.run())
-                await load.reach(100)
-                (service.kill if is_killed else service.terminate)()
-                await running
-
-        asyncio.run(fill())
+        load.run_until(100, service.kill if is_killed else service.terminate)
         service.exit_status()
     left = {each.name: each.read_bytes() for each in tmp_path.glob("ledger.db*") if is_data(each)}
     told = run_backup(tmp_path / "copy.db", DATABASE_URL=sqlite_url(path))

@@ -1,6 +1,5 @@
 """The process as an operator meets it: how it starts, refuses to start, drains and dies."""
 
-import asyncio
 import os
 import socket
 import time
@@ -25,15 +24,7 @@ def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path) -> 
     for round_number in range(KILL_ROUNDS):
         with ServiceProcess(environment) as service:
             load = Load(service.serving(), connections=CONNECTIONS)
-
-            async def kill_under_load(load: Load = load, after: int = 40 + 97 * round_number) -> None:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    running = asyncio.create_task(load.run())
-                    await load.reach(after)
-                    service.kill()
-                    await running
-
-            asyncio.run(kill_under_load())
+            load.run_until(40 + 97 * round_number, service.kill)
         before = len(acknowledged)
         acknowledged |= load.acknowledged
         assert len(acknowledged) == before + len(load.acknowledged)
@@ -50,15 +41,7 @@ def test_a_drain_under_load_answers_all_it_keeps_and_exits_with_0(tmp_path: Path
     path = tmp_path / "ledger.db"
     with ServiceProcess({"DATABASE_URL": sqlite_url(path)}) as service:
         load = Load(service.serving())
-
-        async def terminate_under_load() -> None:
-            async with asyncio.timeout(WAIT_SECONDS):
-                running = asyncio.create_task(load.run())
-                await load.reach(500)
-                service.terminate()
-                await running
-
-        asyncio.run(terminate_under_load())
+        load.run_until(500, service.terminate)
         assert service.exit_status() == 0
         assert service.complaint() == ""
     assert rows_in(path) == load.acknowledged
