@@ -19,7 +19,7 @@ from app.store.backup import BackupFailed, copy_database
 from tests.support.ledger_file import figures, figures_of, rows_in, salvaged_rows, sqlite_url
 from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess
-from tests.support.stores import with_sqlite
+from tests.support.stores import nothing, with_sqlite
 
 
 def run_backup(file: Path | str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -100,10 +100,6 @@ def test_a_copy_of_a_stopped_service_has_all_and_leaves_the_file_as_it_is(
 
 def is_data(file: Path) -> bool:
     return file.name in ("ledger.db", "ledger.db-wal")
-
-
-async def nothing(_: object) -> None:
-    pass
 
 
 @pytest.mark.parametrize("name", ["copy.db", "copy.db.part", "ledger.db"])

@@ -57,7 +57,7 @@ def points(count: int) -> list[Point]:
             chosen.append(Point("pwrite64", number))
         elif kind == 2:
             # Where an answer leaves: what it tells is on the disk, and nobody will hear of it.
-            chosen.append(Point("write", generator.randint(10, 400)))
+            chosen.append(Point("write", generator.randint(10, 400) if step else 80))
         else:
             chosen.append(Point("", generator.randint(0, 1000)))
     return chosen

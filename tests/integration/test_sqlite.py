@@ -11,11 +11,7 @@ import pytest
 from app.store import migrations
 from app.store.base import StoreFailed, StoreRefused, StoreUnusable
 from app.store.sqlite import SQLiteStore
-from tests.support.stores import row, with_sqlite
-
-
-async def nothing(store: SQLiteStore) -> None:
-    pass
+from tests.support.stores import nothing, row, with_sqlite
 
 
 def rows_in(path: Path) -> list[tuple[Any, ...]]:

@@ -51,6 +51,10 @@ def with_store(
     asyncio.run(main())
 
 
+async def nothing(_: Store) -> None:
+    """All that is to happen to a store that is opened and closed."""
+
+
 def with_postgres(url: str, body: Callable[[PostgresStore], Awaitable[None]]) -> None:
     """Run a test on a database, bounded in time."""
 
