@@ -72,7 +72,7 @@ def open_rows(path: Path) -> BinaryIO:
         if file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
             unpacked = gzip.GzipFile(fileobj=file)
             # To be closed with it, as one that it had opened itself.
-            unpacked.myfileobj = file  # type: ignore[assignment]
+            unpacked.myfileobj = file  # type: ignore[assignment]  # reads as a FileIO does
             return cast(BinaryIO, unpacked)
     except OSError as problem:
         raise UnreadableError(f"{path}: {(problem.strerror or str(problem)).lower()}") from None

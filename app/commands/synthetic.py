@@ -45,7 +45,7 @@ _LOCATIONS: Final = (
     *("Łódź", "São Paulo", "Reykjavík", "Dublin", "Lyon", "Bolzano", "Århus", "Porto"),
 )
 _PEERS: Final = (
-    *("Jana Nováková", "Mehmet Yıldız", "Łukasz Wójcik"),  # noqa: RUF001
+    *("Jana Nováková", "Mehmet Yıldız", "Łukasz Wójcik"),  # noqa: RUF001 - as it is written
     *("Zoë O'Brien", "Søren Kjær", "Ana Peña"),
     *("Γιώργος Παππάς", "Олена Шевченко", "山田 太郎", "Chloé Lefèvre", "Jürgen Groß", "Amal Haddad"),
 )
@@ -151,7 +151,7 @@ def synthetic_transactions(
     Of the currencies beyond ISO 4217 they carry only those among `currencies`.
     """
     # The same again for the same seed, which no cryptographic one would be.
-    random = Random(seed)  # noqa: S311
+    random = Random(seed)  # noqa: S311 - keeps no secret
     assets = [code for code in _ASSETS if code in currencies]
     kinds, kind_weights = list(KINDS), [kind.weight for kind in KINDS.values()]
     encode = msgspec.json.Encoder(order="sorted").encode

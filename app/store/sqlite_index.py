@@ -307,7 +307,7 @@ class Index:
     def _read(self, statement: str, parameters: tuple[Parameter, ...]) -> list[Row]:
         return read_rows(self._value(statement, parameters))
 
-    def _value(self, statement: str, parameters: tuple[Parameter, ...] = ()) -> Any:  # noqa: ANN401
+    def _value(self, statement: str, parameters: tuple[Parameter, ...] = ()) -> Any:  # noqa: ANN401 - what it selects
         return self._execute(statement, parameters)[0][0]
 
     def _execute(self, statement: str, parameters: tuple[Parameter, ...] = ()) -> list[Any]:

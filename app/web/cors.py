@@ -45,6 +45,7 @@ class CrossOrigin(CORSMiddleware):
             expose_headers=_ANSWER_HEADERS,
         )
 
+    # Not async: whoever awaits it awaits what it hands on to, with no coroutine between.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         """Handle one request; without an origin it is none of our business, and is no step of it."""
         for name, _ in scope["headers"]:

@@ -232,8 +232,9 @@ class PlainLane(HttpToolsProtocol):
 
     # The connection's life.
 
+    # uvicorn narrows the argument that asyncio's protocols have.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; uvicorn narrows the argument that asyncio's protocols have."""
+        """Begin, where there is room."""
         if self._room is not None and self._room.is_full(len(self.connections)):
             self._room.turn_away(transport)
             return
@@ -279,6 +280,7 @@ class PlainLane(HttpToolsProtocol):
         else:
             self._refuse(TIMED_OUT)
 
+    # asyncio's may return a bool; uvicorn's says that it never does.
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer what has come whole, then close: the client sends no more, but it may still read."""
         self._has_eof = True

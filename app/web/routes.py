@@ -68,6 +68,7 @@ class Doors(Router):
         # A pattern that is asked for as it stands is no path, and what is in its braces an id like any.
         self._resources = {path: each for path, each in resources.items() if "{" not in path}
 
+    # Not async: whoever awaits it awaits what it hands on to, with no coroutine between.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         """Handle one request, by handing it on."""
         path = scope["path"]

@@ -112,4 +112,4 @@ def close_unless_continued(cycle: RequestResponseCycle) -> None:
             cycle.keep_alive = False
         await send(message)
 
-    cycle.send = send_first  # type: ignore[method-assign]
+    cycle.send = send_first  # type: ignore[method-assign]  # of this one cycle alone

@@ -73,7 +73,8 @@ class _Measurement:
 
     def run(self) -> Iterator[LoadRun]:
         """The closed loop tells the capacity; every other load is a part of it."""
-        drive(self._service.address, [self._posts(None)], _WARM_SECONDS)
+        warm_seconds = min(_WARM_SECONDS, self._plan.write_seconds)
+        drive(self._service.address, [self._posts(None)], warm_seconds)
         (closed,) = self._under(_Load(CLOSED, None, None))
         yield closed
         capacity = closed.answered_per_second

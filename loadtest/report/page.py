@@ -135,7 +135,7 @@ def _verdict(name: str, compared: Comparison, test: Equivalence) -> str:
 
 
 def _signed(number: float, digits: int) -> str:
-    return f"{number:+.{digits}f}".replace("-", "−")  # noqa: RUF001
+    return f"{number:+.{digits}f}".replace("-", "−")  # noqa: RUF001 - a minus sign
 
 
 def _times(factor: float) -> str:

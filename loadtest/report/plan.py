@@ -72,5 +72,5 @@ TINY: Final = Plan(
     bare_reads=20,
     bare_read_seconds_max=0.1,
     write_rounds=1,
-    write_seconds=0.4,
+    write_seconds=0.15,
 )

@@ -27,7 +27,7 @@ def between(path: str, interval: Interval, digits: int) -> str:
         f'<span data-figure="{path}.{name}">{bound:.{digits}f}</span>'
         for name, bound in (("low", interval.low), ("high", interval.high))
     )
-    bounds = "–" if interval.low == interval.high else f"{low} to {high}"  # noqa: RUF001
+    bounds = "–" if interval.low == interval.high else f"{low} to {high}"  # noqa: RUF001 - a dash, for none
     return f'{cell(f"{path}.value", interval.value, digits)}<td class="interval">{bounds}</td>'
 
 

@@ -6,14 +6,12 @@ import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
-from app.settings import Authentication, Settings, Switch
-from tests.contract.test_http import LANES, assert_problem
+from app.settings import Switch
 from tests.support.attacks import (
     GOOD,
     KEY_SET_ATTACKS,
@@ -23,31 +21,12 @@ from tests.support.attacks import (
     rsa_mint,
     secret_mint,
 )
-from tests.support.issuer import (
-    AUDIENCE,
-    EVERYTHING,
-    ISSUER,
-    SECRET,
-    KeySetServer,
-    ec_member,
-    rsa_member,
-    rsa_signer,
-)
+from tests.support.client import LANES, ask, assert_problem, assert_refused, protected
+from tests.support.issuer import EVERYTHING, SECRET, KeySetServer, ec_member, rsa_member, rsa_signer
 from tests.support.thread import Clock, ServiceThread, serve
 
 # What goes with another scope, transactions:read_all.
 READING = {"transactions:read"}
-
-
-def protected(lane: Switch = Switch.ON, **settings: Any) -> Settings:  # noqa: ANN401
-    return Settings(
-        database_url="memory://",
-        fast_lane=lane,
-        auth=Authentication.JWT,
-        jwt_issuer=ISSUER,
-        jwt_audience=AUDIENCE,
-        **settings,
-    )
 
 
 @pytest.fixture(scope="module", params=LANES)
@@ -69,17 +48,6 @@ def key_server() -> Iterator[KeySetServer]:
 def by_key_set(request: pytest.FixtureRequest, key_server: KeySetServer) -> Iterator[ServiceThread]:
     with serve(protected(request.param, jwt_jwks_url=key_server.url), Clock(NOW_MS)) as service:
         yield service
-
-
-def ask(service: ServiceThread, token: str | bytes, scheme: str = "Bearer") -> httpx.Response:
-    value = scheme.encode() + b" " + (token.encode() if isinstance(token, str) else token)
-    return service.client.get("/stats", headers={b"authorization": value})
-
-
-def assert_refused(answer: httpx.Response) -> None:
-    assert_problem(answer, 401, "unauthorized")
-    challenge = answer.headers["www-authenticate"]
-    assert challenge.startswith('Bearer realm="millrace", error="invalid_token"')
 
 
 def assert_told_apart(service: ServiceThread, twin: str, attack: str) -> None:

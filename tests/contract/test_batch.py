@@ -10,7 +10,7 @@ import pytest
 
 from app.core.transaction import BATCH_ITEMS_MAX
 from app.settings import Settings
-from tests.contract.test_http import NOW_MS, WINDOW_MS, assert_problem, stats
+from tests.support.client import NOW_MS, WINDOW_MS, assert_problem, stats
 from tests.support.thread import Clock, ServiceThread, serve
 
 Item = dict[str, Any]
@@ -21,12 +21,6 @@ NDJSON = {"content-type": "application/x-ndjson"}
 def running() -> Iterator[ServiceThread]:
     with serve(Settings(database_url="memory://"), Clock(NOW_MS)) as service:
         yield service
-
-
-@pytest.fixture
-def service(running: ServiceThread) -> ServiceThread:
-    assert running.client.delete("/transactions").status_code == 204
-    return running
 
 
 def good(**fields: object) -> Item:

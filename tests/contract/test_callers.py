@@ -1,13 +1,13 @@
 """Options about callers: how often they may ask, where they come from, and whose pages may ask."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from app.settings import Settings, Switch
-from tests.contract.test_auth import ask, assert_refused, protected
-from tests.contract.test_http import LANES, assert_problem
 from tests.support.attacks import NOW_MS, secret_mint
+from tests.support.client import LANES, ask, assert_problem, assert_refused, protected
 from tests.support.issuer import SECRET
 from tests.support.thread import Clock, ServiceThread, serve
 
@@ -15,8 +15,8 @@ PAGE = "https://dashboard.example"
 lanes = pytest.mark.parametrize("lane", LANES)
 
 
-def open_door(lane: Switch, **settings: object) -> Settings:
-    return Settings(database_url="memory://", fast_lane=lane, **settings)  # type: ignore[arg-type]
+def open_door(lane: Switch, **settings: Any) -> Settings:  # noqa: ANN401 - each of its own type
+    return Settings(database_url="memory://", fast_lane=lane, **settings)
 
 
 @lanes

@@ -4,7 +4,6 @@ import base64
 import os
 import random
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,33 +13,18 @@ from hypothesis import strategies as st
 from app.core.question import Place, Question
 from app.settings import Settings
 from app.web.cursor import NoCursor, read_cursor, write_cursor
-from tests.contract.test_http import NOW_MS, assert_problem
-from tests.contract.test_idempotency import STORES, database_url
+from tests.support.client import NOW_MS, assert_problem, database_url
 from tests.support.feed import PATH, USER, Json, Query, find, names, post_entries, post_one_by_one, walk
 from tests.support.thread import Clock, ServiceThread, serve
 
 ROWS = int(os.environ.get("MILLRACE_FEED_ROWS", "120"))
 SEED = random.SystemRandom().randrange(2**32)
-
 SECRET = b"s" * 32
 
 
-@pytest.fixture(scope="module", params=STORES)
-def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServiceThread]:
-    with serve(
-        Settings(database_url=database_url(request.param, tmp_path_factory.mktemp("feed"))),
-        Clock(NOW_MS),
-    ) as service:
-        yield service
-
-
-@pytest.fixture
-def service(running: ServiceThread) -> ServiceThread:
-    """The service with nothing in it."""
-    assert running.client.delete("/transactions").status_code == 204
-    return running
+@pytest.fixture(scope="module")
+def running(on_each_store: ServiceThread) -> ServiceThread:
+    return on_each_store
 
 
 def numbered(count: int) -> list[Json]:
@@ -202,6 +186,7 @@ def test_a_cursor_is_good_after_a_restart(tmp_path: Path) -> None:
 
 
 Texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
 Questions = st.builds(
     Question,
     user_id=st.none() | Texts,
@@ -210,6 +195,7 @@ Questions = st.builds(
     metadata=st.dictionaries(st.sampled_from(["location", "peer_name"]), Texts),
     words=st.lists(Texts, max_size=3).map(tuple),
 )
+
 Places = st.builds(Place, st.integers(-(2**46), 2**48), st.integers(0, 2**128 - 1))
 
 

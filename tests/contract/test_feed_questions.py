@@ -1,5 +1,6 @@
 """Questions to the feed against a plain list: whatever is asked, the list has the same answer."""
 
+# Letters that look alike are what this is about.
 # ruff: noqa: RUF001
 
 from collections.abc import Iterator
@@ -10,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.settings import Settings
-from tests.contract.test_http import NOW_MS
-from tests.contract.test_idempotency import STORES, database_url
+from tests.support.client import NOW_MS, STORES, database_url
 from tests.support.feed import Json, Query, find, post_one_by_one, walk
 from tests.support.thread import Clock, ServiceThread, serve
 

@@ -22,10 +22,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.settings import Settings, Switch
-from tests.contract.test_http import LANES, NOW_MS
+from tests.support.client import LANES, NOW_MS
 from tests.support.thread import WAIT_SECONDS, Clock, ServiceThread, serve
 
-REQUESTS = int(os.environ.get("MILLRACE_FUZZ_REQUESTS", "5"))
+REQUESTS = int(os.environ.get("MILLRACE_FUZZ_REQUESTS", "3"))
 SEED = int(os.environ.get("MILLRACE_FUZZ_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 
 Operation = APIOperation[Any, Any, Any, Any]

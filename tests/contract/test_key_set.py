@@ -6,9 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers
 
-from tests.contract.test_auth import ask, assert_refused, protected
-from tests.contract.test_http import assert_problem
 from tests.support.attacks import NOW, NOW_MS, RSA_GOOD, ec_mint, rsa_mint
+from tests.support.client import ask, assert_problem, assert_refused, protected
 from tests.support.issuer import (
     Json,
     KeySetServer,

@@ -1,15 +1,14 @@
 """Whose rows are whose: on every door, on every page, with every token."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
-from tests.contract.test_auth import protected
-from tests.contract.test_http import assert_problem
-from tests.contract.test_idempotency import STORES, database_url
 from tests.support.attacks import NOW_MS, secret_mint
+from tests.support.client import STORES, assert_problem, database_url, protected
 from tests.support.feed import PATH, Json, Query
 from tests.support.issuer import SECRET
 from tests.support.thread import Clock, ServiceThread, serve
@@ -38,11 +37,16 @@ def service(
 
 
 def send(
-    service: ServiceThread, subject: str, method: str, target: str, scope: str = OWN, **more: object
+    service: ServiceThread,
+    subject: str,
+    method: str,
+    target: str,
+    scope: str = OWN,
+    **more: Any,  # noqa: ANN401 - what httpx takes
 ) -> httpx.Response:
     token = secret_mint(claims={"sub": subject, "scope": scope})
     headers = {"authorization": f"Bearer {token}"}
-    return service.client.request(method, target, headers=headers, **more)  # type: ignore[arg-type]
+    return service.client.request(method, target, headers=headers, **more)
 
 
 def find(

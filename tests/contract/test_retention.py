@@ -25,7 +25,7 @@ def test_a_transaction_is_gone_after_so_many_days(
     trim = kind.trim
 
     async def noted(self: MemoryStore | SQLiteStore, before_ms: int, rows_max: int) -> bool:
-        has_more = await trim(self, before_ms, rows_max)  # type: ignore[arg-type]
+        has_more = await trim(self, before_ms, rows_max)  # type: ignore[arg-type]  # of that kind
         looks.put(before_ms)
         return has_more
 

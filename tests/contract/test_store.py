@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,42 +12,8 @@ from hypothesis import strategies as st
 from app.core.idempotency import Key, KeyRoute, Record
 from app.core.money import UNITS_MAX
 from app.core.summary import Summary
-from app.core.transaction import Row, Transaction
 from app.store.base import MemoryStore, Store, Tally
-from app.store.postgres import PostgresStore
-from app.store.sqlite import SQLiteStore
-from tests.support.postgres import database_url, needs_postgres
-
-Opener = Callable[[Path], Store]
-
-MEMORY = pytest.param(lambda path: MemoryStore(), id="memory")
-DURABLE_STORES = [
-    pytest.param(lambda path: SQLiteStore(path / "ledger.db"), id="sqlite"),
-    pytest.param(lambda path: PostgresStore(database_url(path)), id="postgresql", marks=needs_postgres),
-]
-STORES = [MEMORY, *DURABLE_STORES]
-
-
-def row(number: int, timestamp_ms: int = 1000, amount_units: int = 1, currency: str = "EUR") -> Row:
-    transaction = Transaction(amount_units, timestamp_ms, currency, f"user {number}")
-    return Row(number, transaction)
-
-
-@asynccontextmanager
-async def opened(store: Store) -> AsyncIterator[Store]:
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-def with_store(opener: Opener, path: Path, body: Callable[[Store], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with opened(opener(path)) as store:
-            await body(store)
-
-    asyncio.run(main())
+from tests.support.stores import DURABLE_STORES, STORES, Opener, row, with_store
 
 
 @pytest.mark.parametrize("opener", STORES)

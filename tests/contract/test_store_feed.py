@@ -3,7 +3,7 @@
 import os
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -14,7 +14,9 @@ from app.core.question import Page, Place, Portion, Question, matches, place
 from app.core.transaction import Row, Transaction
 from app.core.words import words
 from app.store.base import Store
-from tests.contract.test_store import DURABLE_STORES, STORES, Opener, with_store
+from tests.support.stores import DURABLE_STORES, STORES, Opener, with_store
+
+Value = TypeVar("Value")
 
 QUESTIONS = int(os.environ.get("MILLRACE_FEED_QUESTIONS", "60"))
 SEED = int(os.environ.get("MILLRACE_FEED_SEED", "20260102"))
@@ -102,8 +104,8 @@ def question_of(chance: random.Random, rows: list[Row]) -> Question:
     metadata = msgspec.json.decode(details.metadata)
     found = [word for text in texts(metadata) for word in words(text)]
 
-    def maybe(value: Any, share: float = 0.2) -> Any:  # noqa: ANN401
-        return value if chance.random() < share else None
+    def maybe(value: Value) -> Value | None:
+        return value if chance.random() < 0.2 else None
 
     filters = {name: value for name in METADATA_FILTERS if isinstance(value := metadata.get(name), str)}
     return Question(

@@ -11,14 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apsw
 import pytest
 
 from app.store import backup
 from app.store.backup import BackupFailed, copy_database
-from tests.integration.test_sqlite import with_store
 from tests.support.ledger_file import figures, figures_of, rows_in, salvaged_rows, sqlite_url
 from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess
+from tests.support.stores import nothing, with_sqlite
 
 
 def run_backup(file: Path | str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,15 +43,13 @@ def test_a_copy_taken_under_load_is_one_moment_of_it_and_a_start_from_it_answers
         load = Load(service.serving(), connections=16, batch_connections=2)
 
         async def back_up_under_load() -> tuple[dict[str, int], subprocess.CompletedProcess[str]]:
-            async with asyncio.timeout(WAIT_SECONDS):
-                running = asyncio.create_task(load.run())
+            async with load.under_way():
                 await load.reach(500)
                 before = dict(load.acknowledged)
                 told = await asyncio.to_thread(run_backup, copy, **environment)
                 await load.reach(len(load.acknowledged) + 500)
                 service.terminate()
-                await running
-                return before, told
+            return before, told
 
         before, told = asyncio.run(back_up_under_load())
         assert service.exit_status() == 0
@@ -87,15 +86,7 @@ def test_a_copy_of_a_stopped_service_has_all_and_leaves_the_file_as_it_is(
     path = tmp_path / "ledger.db"
     with ServiceProcess({"DATABASE_URL": sqlite_url(path)}) as service:
         load = Load(service.serving(), connections=4)
-
-        async def fill() -> None:
-            async with asyncio.timeout(WAIT_SECONDS):
-                running = asyncio.create_task(load.run())
-                await load.reach(100)
-                (service.kill if is_killed else service.terminate)()
-                await running
-
-        asyncio.run(fill())
+        load.run_until(100, service.kill if is_killed else service.terminate)
         service.exit_status()
     left = {each.name: each.read_bytes() for each in tmp_path.glob("ledger.db*") if is_data(each)}
     told = run_backup(tmp_path / "copy.db", DATABASE_URL=sqlite_url(path))
@@ -111,14 +102,10 @@ def is_data(file: Path) -> bool:
     return file.name in ("ledger.db", "ledger.db-wal")
 
 
-async def nothing(_: object) -> None:
-    pass
-
-
 @pytest.mark.parametrize("name", ["copy.db", "copy.db.part", "ledger.db"])
 def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
     path, taken = tmp_path / "ledger.db", tmp_path / name
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     if taken != path:
         taken.write_bytes(b"dear to someone")
     before = taken.read_bytes()
@@ -131,11 +118,11 @@ def test_a_copy_that_turns_out_damaged_is_not_left_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     whole_copy = backup._copy
 
-    def broken_copy(source: object, part: Path) -> None:
-        whole_copy(source, part)  # type: ignore[arg-type]
+    def broken_copy(source: apsw.Connection, part: Path) -> None:
+        whole_copy(source, part)
         with part.open("r+b") as file:
             file.seek(4096)
             file.write(b"\xff" * 200)
@@ -164,7 +151,7 @@ def test_what_cannot_be_copied_is_refused_with_one_line(
 
 def test_a_place_that_cannot_be_written_to_is_refused_with_one_line(tmp_path: Path) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "nowhere" / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     told = run_backup(copy, DATABASE_URL=sqlite_url(path))
     assert told.returncode == 1
     assert told.stderr == f"millrace: cannot write {copy}: No such file or directory\n"
@@ -173,7 +160,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_with_one_line(tmp_path: Pa
 @pytest.mark.parametrize("file", [".", "/"])
 def test_a_directory_without_a_name_is_refused_with_one_line(tmp_path: Path, file: str) -> None:
     path = tmp_path / "ledger.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     told = run_backup(file, DATABASE_URL=sqlite_url(path))
     assert told.returncode == 1
     assert told.stderr == f"millrace: {file} is a directory, and a copy is a file\n"
@@ -181,7 +168,7 @@ def test_a_directory_without_a_name_is_refused_with_one_line(tmp_path: Path, fil
 
 def test_a_directory_that_cannot_be_synced_is_refused_before_anything_is_there(tmp_path: Path) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "closed" / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     copy.parent.mkdir(mode=0o300)
     command: tuple[str, ...] = ()
     if os.geteuid() == 0:
@@ -199,7 +186,7 @@ def test_a_copy_whose_name_was_not_synced_is_not_left_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "elsewhere" / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     copy.parent.mkdir()
     sync = os.fsync
 
@@ -218,7 +205,7 @@ def test_a_file_that_appears_in_the_last_moment_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     copy.write_bytes(b"dear to someone")
     # As it looks to whoever asks before it is there.
     monkeypatch.setattr(os.path, "lexists", lambda _: False)
@@ -232,7 +219,7 @@ def test_where_a_file_cannot_have_a_second_name_a_copy_takes_its_name_all_the_sa
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, copy = tmp_path / "ledger.db", tmp_path / "elsewhere" / "copy.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     copy.parent.mkdir()
 
     def no_link(source: object, target: object) -> None:

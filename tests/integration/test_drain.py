@@ -24,13 +24,11 @@ def terminated_under_load(service: ServiceProcess, load: Load, acknowledged: int
     """Ask it to end once so many were acknowledged; the seconds until it has."""
 
     async def main() -> float:
-        async with asyncio.timeout(WAIT_SECONDS):
-            running = asyncio.create_task(load.run())
+        async with load.under_way():
             await load.reach(acknowledged)
             asked = time.monotonic()
             service.terminate()
-            await running
-            return asked
+        return asked
 
     asked = asyncio.run(main())
     service.exit_status()

@@ -15,6 +15,7 @@ import pytest
 from tests.support.ledger_file import files_of, rows_in, salvaged_rows, sqlite_url
 from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess
+from tests.support.stores import nothing, with_sqlite
 from tests.support.strace import needs_strace, strace
 
 FAULTS = int(os.environ.get("MILLRACE_FAULTS", "0"))
@@ -80,10 +81,7 @@ def test_a_fault_of_the_disk_is_never_acknowledged(
     path = tmp_path / "disk" / "ledger.db"
     environment = {"DATABASE_URL": sqlite_url(path)}
     if file == USED:
-        with ServiceProcess(environment) as service:
-            service.serving()
-            service.terminate()
-            assert service.exit_status() == 0
+        with_sqlite(path, nothing)
     command = strace(tmp_path / "trace", *files_of(path), **{call: f"error={error}:when={number}"})
     with ServiceProcess(environment, command) as service:
         url = service.serving_unless_ended()
@@ -125,10 +123,7 @@ def test_a_fault_of_the_disk_is_never_acknowledged(
 def test_a_fault_of_the_feed_is_no_matter_of_the_ledger(call: str, error: str, tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     environment = {"DATABASE_URL": sqlite_url(path)}
-    with ServiceProcess(environment) as service, service.client() as client:
-        assert client.get("/readyz").status_code == 200
-        service.terminate()
-        assert service.exit_status() == 0
+    with_sqlite(path, nothing)
     index = path.with_name(path.name + "-feed")
     # Every one from the second on.
     command = strace(

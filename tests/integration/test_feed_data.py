@@ -20,7 +20,8 @@ from app.core.activity import texts
 from app.core.words import words
 from loadtest.replay import main
 from tests.support.ledger_file import sqlite_url
-from tests.support.process import WAIT_SECONDS, ServiceProcess
+from tests.support.plain_http import plain_client
+from tests.support.process import ServiceProcess
 
 ROOT: Final = Path(__file__).parents[2]
 SAMPLE: Final = ROOT / "loadtest" / "data" / "transactions.ndjson"
@@ -92,7 +93,7 @@ def test_the_feed_has_every_row_and_finds_it_by_its_merchant(
         said = capsys.readouterr().out
         assert status == 0, said
         assert "\nfeed                 agree: all rows" in said
-        with httpx.Client(base_url=url, timeout=WAIT_SECONDS) as client:
+        with plain_client(url) as client:
             assert totals(paged(client), "currency") == totals(rows, "currency")
             ranked = [user for user, _ in Counter(row["user_id"] for row in rows).most_common()]
             for user in (*ranked[:3], ranked[len(ranked) // 2], ranked[-1]):

@@ -111,7 +111,7 @@ class Service(RuleBasedStateMachine):
         self.service: ServiceThread = self._running.enter_context(serve(chosen, Clock(self._now_ms)))
         self._resources.push(self._running)
 
-    def _ask(self, path: str, **more: Any) -> httpx.Response:  # noqa: ANN401
+    def _ask(self, path: str, **more: Any) -> httpx.Response:  # noqa: ANN401 - what httpx takes
         return self.service.client.request("POST", path, **more)
 
     @rule(fact=facts, key=keys)

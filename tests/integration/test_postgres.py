@@ -1,68 +1,39 @@
-"""PostgreSQL as a store, where something goes wrong: what was kept is known, nothing needs a hand."""
+"""PostgreSQL as a store, where connections are lost and others write: what was kept is known."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from psycopg import AsyncConnection
 
 from app.core.activity import Details
 from app.core.idempotency import Key, KeyRoute, Record
-from app.core.question import Portion, Question
 from app.core.transaction import Row, Transaction
-from app.store import postgres_connection, postgres_readers, postgres_session
+from app.store import postgres_session
 from app.store.base import KeysTaken, StoreFailed, StoreRefused, StoreUnusable
 from app.store.postgres import PostgresStore
 from app.store.postgres_feed import Statement
 from app.store.postgres_session import Doubt, Session
 from tests.support.fault_proxy import COPY_DONE, Fault, FaultProxy, fault_proxy
-from tests.support.postgres import (
-    ask,
-    needs_postgres,
-    needs_postgres_of_ours,
-    new_database_url,
-    server_of_ours,
-)
+from tests.support.postgres import ask, ids, needs_postgres, new_database_url
+from tests.support.stores import opened, row, with_postgres
 
 pytestmark = needs_postgres
 
 COMMIT = b"COMMIT\0"
 
 
-def row(number: int) -> Row:
-    return Row(number, Transaction(number, 1000, "EUR", None))
-
-
 def record(number: int) -> Record:
     return Record.of(Key.of(KeyRoute.TRANSACTION, None, b"%d" % number, b""), b"answer", 0)
 
 
-def ids(url: str) -> list[int]:
-    return sorted(identifier.int for (identifier,) in ask(url, "SELECT id FROM transactions"))
-
-
-def with_store(url: str, body: Callable[[PostgresStore], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(30):
-            store = PostgresStore(url)
-            await store.open()
-            try:
-                await body(store)
-            finally:
-                await store.close()
-
-    asyncio.run(main())
-
-
 def with_proxy(url: str, body: Callable[[PostgresStore, FaultProxy], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(30), fault_proxy(url) as proxy:
-            store = PostgresStore(proxy.url)
-            await store.open()
-            try:
-                await body(store, proxy)
-            finally:
-                await store.close()
+        async with (
+            asyncio.timeout(30),
+            fault_proxy(url) as proxy,
+            opened(PostgresStore(proxy.url)) as store,
+        ):
+            await body(store, proxy)
 
     asyncio.run(main())
 
@@ -183,7 +154,7 @@ def test_connections_that_were_lost_while_nobody_used_them_cost_nothing() -> Non
         assert len(await store.tally(0, 2000, 1)) == 1
         assert ids(url) == [1, 2]
 
-    with_store(url, body)
+    with_postgres(url, body)
 
 
 def test_more_than_a_socket_takes_at_once_is_committed_whole() -> None:
@@ -196,7 +167,7 @@ def test_more_than_a_socket_takes_at_once_is_committed_whole() -> None:
         assert ids(url) == [row.id for row in rows]
         assert await store.get(3000) == rows[-1]
 
-    with_store(url, body)
+    with_postgres(url, body)
 
 
 def test_a_key_that_another_has_taken_keeps_everything_out() -> None:
@@ -210,7 +181,7 @@ def test_a_key_that_another_has_taken_keeps_everything_out() -> None:
         assert len(await store.find([record(1).key.digest, record(2).key.digest])) == 1
         await store.append([row(2)], [record(2)])
 
-    with_store(url, body)
+    with_postgres(url, body)
 
 
 def test_one_database_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +202,7 @@ def test_one_database_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> Non
         await another.close()
         assert ids(url) == [1, 3]
 
-    with_store(url, body)
+    with_postgres(url, body)
 
 
 def test_a_process_that_was_not_alone_must_not_go_on() -> None:
@@ -249,168 +220,4 @@ def test_a_process_that_was_not_alone_must_not_go_on() -> None:
             await store.probe()
         assert ids(url) == [1]
 
-    with_store(url, body)
-
-
-def fail_with(url: str, sqlstate: str) -> None:
-    """Have every insert fail, as the server would where it cannot go on."""
-    ask(
-        url,
-        "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        f"RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$;"
-        "CREATE OR REPLACE TRIGGER fail BEFORE INSERT ON transactions EXECUTE FUNCTION fail()",
-    )
-
-
-@pytest.mark.parametrize("sqlstate", ["53100", "53200", "57014", "40P01", "25006"])
-def test_want_of_room_or_time_is_refused_and_passes(sqlstate: str) -> None:
-    url = new_database_url()
-
-    async def body(store: PostgresStore) -> None:
-        fail_with(url, sqlstate)
-        with pytest.raises(StoreRefused):
-            await store.append([row(1)])
-        ask(url, "DROP TRIGGER fail ON transactions")
-        await store.append([row(2)])
-        assert ids(url) == [2]
-
-    with_store(url, body)
-
-
-@pytest.mark.parametrize("sqlstate", ["XX000", "58030", "P0001"])
-def test_what_nobody_foresaw_is_a_failure(sqlstate: str) -> None:
-    url = new_database_url()
-
-    async def body(store: PostgresStore) -> None:
-        fail_with(url, sqlstate)
-        with pytest.raises(StoreFailed):
-            await store.append([row(1)])
-        ask(url, "DROP TRIGGER fail ON transactions")
-        with pytest.raises(StoreFailed):
-            await store.append([row(2)])
-
-    with_store(url, body)
-
-
-def test_a_deletion_and_a_reader_do_not_wait_long_for_each_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    url = new_database_url()
-    monkeypatch.setattr(postgres_session, "_LOCK_MS", 50)
-    monkeypatch.setattr(postgres_readers, "STATEMENT_MS", 50)
-
-    async def body(store: PostgresStore) -> None:
-        await store.append([row(1)])
-        async with await AsyncConnection.connect(url) as another:
-            await another.execute("SELECT FROM transactions")
-            with pytest.raises(StoreRefused):
-                await store.clear()
-            await another.execute("LOCK TABLE transactions IN ACCESS EXCLUSIVE MODE")
-            with pytest.raises(StoreRefused):
-                await store.page(Question(), Portion(1))
-            with pytest.raises(StoreRefused):
-                await store.append([row(2)])
-        assert len((await store.page(Question(), Portion(9))).rows) == 1
-        await store.clear()
-        await store.append([row(3)])
-        assert ids(url) == [3]
-
-    with_store(url, body)
-
-
-def test_more_readers_than_may_wait_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = new_database_url()
-    monkeypatch.setattr(postgres_readers, "CONNECTIONS_MAX", 1)
-    monkeypatch.setattr(postgres_readers, "WAITING_MAX", 3)
-
-    async def body(store: PostgresStore) -> None:
-        await store.append([row(1)])
-        async with await AsyncConnection.connect(url) as another:
-            await another.execute("LOCK TABLE transactions IN ACCESS EXCLUSIVE MODE")
-            reads = [asyncio.create_task(store.get(1)) for _ in range(5)]
-            await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
-        found = await asyncio.gather(*reads, return_exceptions=True)
-        # The last one, that would have been the fourth to wait for the first.
-        assert found[:4] == [row(1)] * 4
-        assert isinstance(found[4], StoreRefused)
-        assert await store.get(1) == row(1)
-
-    with_store(url, body)
-
-
-@needs_postgres_of_ours
-def test_a_server_that_hangs_refuses_and_is_found_well_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = server_of_ours()
-    url = new_database_url()
-    monkeypatch.setattr(postgres_session, "ANSWER_SECONDS", 0.2)
-
-    async def body(store: PostgresStore) -> None:
-        await store.append([row(1)])
-        server.freeze()
-        try:
-            for number in (2, 3):
-                with pytest.raises(StoreRefused):
-                    await store.append([row(number)])
-        finally:
-            server.thaw()
-        monkeypatch.setattr(postgres_session, "ANSWER_SECONDS", 10.0)
-        await store.append([row(4)])
-        assert ids(url) == [1, 4]
-
-    with_store(url, body)
-
-
-@needs_postgres_of_ours
-def test_no_question_waits_longer_for_a_server_that_hangs_than_it_may(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    server = server_of_ours()
-    url = new_database_url()
-    monkeypatch.setattr(postgres_session, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(postgres_readers, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(postgres_connection, "_CANCEL_SECONDS", 0.1)
-
-    async def body(store: PostgresStore) -> None:
-        await store.get(1)
-        server.freeze()
-        try:
-            # psycopg alone would wait for ten seconds more.
-            async with asyncio.timeout(3):
-                for asking in (store.get(1), store.find([b"x" * 16]), store.probe()):
-                    with pytest.raises(StoreRefused):
-                        await asking
-        finally:
-            server.thaw()
-        monkeypatch.setattr(postgres_session, "ANSWER_SECONDS", 10.0)
-        monkeypatch.setattr(postgres_readers, "ANSWER_SECONDS", 5.0)
-        assert await store.get(1) is None
-        await store.append([row(1)])
-        assert ids(url) == [1]
-
-    with_store(url, body)
-
-
-@needs_postgres_of_ours
-def test_a_server_that_does_not_sync_is_not_used() -> None:
-    url = new_database_url()
-    ask(url, "ALTER SYSTEM SET fsync = off")
-    ask(url, "SELECT pg_reload_conf()")
-    try:
-        with pytest.raises(StoreUnusable, match="fsync is off"):
-            asyncio.run(PostgresStore(url).open())
-    finally:
-        ask(url, "ALTER SYSTEM RESET fsync")
-        ask(url, "SELECT pg_reload_conf()")
-
-
-def test_a_session_syncs_where_the_database_says_otherwise() -> None:
-    url = new_database_url()
-    (name,) = ask(url, "SELECT current_database()")[0]
-    ask(url, f"ALTER DATABASE {name} SET synchronous_commit = off")
-
-    async def body(store: PostgresStore) -> None:
-        async with store._session.connected() as connection:
-            cursor = await connection.execute("SHOW synchronous_commit")
-            assert await cursor.fetchone() == ("on",)
-
-    with_store(url, body)
+    with_postgres(url, body)

@@ -42,11 +42,9 @@ def under_load(load: Load, body: Callable[[Load], Awaitable[None]], service: Ser
     """Run a body while clients post, then have the service end in order."""
 
     async def post() -> None:
-        async with asyncio.timeout(WAIT_SECONDS):
-            running = asyncio.create_task(load.run())
+        async with load.under_way():
             await body(load)
             service.terminate()
-            await running
 
     asyncio.run(post())
     assert service.exit_status() == 0
@@ -58,15 +56,7 @@ def test_kills_of_the_service_lose_nothing_that_was_acknowledged() -> None:
     for round_number in range(KILL_ROUNDS):
         with ServiceProcess(environment(url)) as service:
             load = Load(service.serving(), connections=CONNECTIONS, batch_connections=2)
-
-            async def kill_under_load(load: Load = load, after: int = 200 + 97 * round_number) -> None:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    running = asyncio.create_task(load.run())
-                    await load.reach(after)
-                    service.kill()
-                    await running
-
-            asyncio.run(kill_under_load())
+            load.run_until(200 + 97 * round_number, service.kill)
         acknowledged |= load.acknowledged
         rows = rows_in_database(url)
         assert {key: rows.get(key) for key in acknowledged} == acknowledged

@@ -1,9 +1,10 @@
 """The process as an operator meets it: how it starts, refuses to start, drains and dies."""
 
-import asyncio
 import os
 import socket
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,15 +26,7 @@ def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path) -> 
     for round_number in range(KILL_ROUNDS):
         with ServiceProcess(environment) as service:
             load = Load(service.serving(), connections=CONNECTIONS)
-
-            async def kill_under_load(load: Load = load, after: int = 40 + 97 * round_number) -> None:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    running = asyncio.create_task(load.run())
-                    await load.reach(after)
-                    service.kill()
-                    await running
-
-            asyncio.run(kill_under_load())
+            load.run_until(40 + 97 * round_number, service.kill)
         before = len(acknowledged)
         acknowledged |= load.acknowledged
         assert len(acknowledged) == before + len(load.acknowledged)
@@ -50,15 +43,7 @@ def test_a_drain_under_load_answers_all_it_keeps_and_exits_with_0(tmp_path: Path
     path = tmp_path / "ledger.db"
     with ServiceProcess({"DATABASE_URL": sqlite_url(path)}) as service:
         load = Load(service.serving())
-
-        async def terminate_under_load() -> None:
-            async with asyncio.timeout(WAIT_SECONDS):
-                running = asyncio.create_task(load.run())
-                await load.reach(500)
-                service.terminate()
-                await running
-
-        asyncio.run(terminate_under_load())
+        load.run_until(500, service.terminate)
         assert service.exit_status() == 0
         assert service.complaint() == ""
     assert rows_in(path) == load.acknowledged
@@ -86,13 +71,17 @@ def test_an_idle_connection_does_not_hold_up_the_end() -> None:
 
 
 @pytest.mark.parametrize("lane", ["on", "off"])
-@pytest.mark.parametrize("path", ["/health", "/readyz"])
-def test_an_idle_connection_is_closed_after_its_time(lane: str, path: str) -> None:
-    with ServiceProcess({"KEEP_ALIVE_SECONDS": "1", "FAST_LANE": lane}) as service:
+def test_idle_connections_are_closed_after_their_time(lane: str) -> None:
+    with ServiceProcess({"KEEP_ALIVE_SECONDS": "1", "FAST_LANE": lane}) as service, ExitStack() as stack:
         address = urlsplit(service.serving())
-        with socket.create_connection((address.hostname, address.port), WAIT_SECONDS) as connection:
+        idle = []
+        for path in ("/health", "/readyz"):
+            connection = socket.create_connection((address.hostname, address.port), WAIT_SECONDS)
+            idle.append(stack.enter_context(connection))
             connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-            assert b"".join(iter(lambda: connection.recv(4096), b"")).startswith(b"HTTP/1.1 200")
+        for connection in idle:
+            answer = b"".join(iter(partial(connection.recv, 4096), b""))
+            assert answer.startswith(b"HTTP/1.1 200")
 
 
 def test_rows_that_were_deleted_are_removed_from_the_file(tmp_path: Path) -> None:

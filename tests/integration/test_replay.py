@@ -20,6 +20,8 @@ from typing import Final
 
 import pytest
 
+from tests.support.counterfeit import answering
+
 ROOT: Final = Path(__file__).parents[2]
 SAMPLE: Final = ROOT / "loadtest" / "data" / "transactions.ndjson"
 SAMPLE_ROWS: Final = 3000
@@ -225,16 +227,10 @@ class CounterfeitHandler(BaseHTTPRequestHandler):
         """Keep the test's output quiet."""
 
 
-@contextlib.contextmanager
-def counterfeit(*, count_off_by: int = 0, answers_lost: bool = False) -> Iterator[Counterfeit]:
-    with Counterfeit(count_off_by=count_off_by, answers_lost=answers_lost) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def counterfeit(
+    *, count_off_by: int = 0, answers_lost: bool = False
+) -> contextlib.AbstractContextManager[Counterfeit]:
+    return answering(Counterfeit(count_off_by=count_off_by, answers_lost=answers_lost))
 
 
 class TestAgainstACounterfeit:

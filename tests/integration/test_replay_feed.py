@@ -3,7 +3,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from loadtest.replay import main
+from tests.support.counterfeit import answering
 
 Item = dict[str, Any]
 
@@ -93,16 +94,10 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the test's output quiet."""
 
 
-@contextlib.contextmanager
-def counterfeit(tell: Callable[[list[Item]], list[Item]] = as_it_is) -> Iterator[Counterfeit]:
-    with Counterfeit(tell) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def counterfeit(
+    tell: Callable[[list[Item]], list[Item]] = as_it_is,
+) -> contextlib.AbstractContextManager[Counterfeit]:
+    return answering(Counterfeit(tell))
 
 
 def rows(path: Path, number: int = 250) -> Path:

@@ -238,7 +238,8 @@ def test_honest_clients_do_not_notice_slow_ones_which_are_closed_in_time(tmp_pat
         await honest.rate(0.5)
         before, grown = rss_bytes(service.pid), 0
         for _ in range(ROUNDS):
-            quiet.append(await honest.rate(ROUND_SECONDS))
+            if IS_FULL:
+                quiet.append(await honest.rate(ROUND_SECONDS))
             attack = Attack(address)
             attacking = asyncio.create_task(attack.run())
             await asyncio.sleep(0.5)

@@ -1,8 +1,7 @@
 """What only a database file has: a schema with a history, a lock, and a disk that fails."""
 
-import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,7 @@ import pytest
 from app.store import migrations
 from app.store.base import StoreFailed, StoreRefused, StoreUnusable
 from app.store.sqlite import SQLiteStore
-from tests.contract.test_store import row
-
-
-def with_store(path: Path, body: Callable[[SQLiteStore], Awaitable[None]]) -> None:
-    async def main() -> None:
-        store = SQLiteStore(path)
-        await store.open()
-        try:
-            await body(store)
-        finally:
-            await store.close()
-
-    asyncio.run(main())
-
-
-async def nothing(store: SQLiteStore) -> None:
-    pass
+from tests.support.stores import nothing, row, with_sqlite
 
 
 def rows_in(path: Path) -> list[tuple[Any, ...]]:
@@ -50,9 +33,9 @@ def test_rows_are_numbered_in_order_of_arrival_and_no_number_is_used_twice(tmp_p
     async def fill(store: SQLiteStore) -> None:
         await store.append([row(3)])
 
-    with_store(path, fill_and_empty)
+    with_sqlite(path, fill_and_empty)
     assert rows_in(path) == []
-    with_store(path, fill)
+    with_sqlite(path, fill)
     assert rows_in(path) == [(3, 1)]
 
 
@@ -66,12 +49,12 @@ def test_cleared_rows_stay_cleared_after_a_restart(tmp_path: Path) -> None:
     async def look(store: SQLiteStore) -> None:
         assert list(await store.tally(0, 2000, 1)) == []
 
-    with_store(path, fill_and_clear)
-    with_store(path, look)
+    with_sqlite(path, fill_and_clear)
+    with_sqlite(path, look)
 
 
 def test_the_directory_is_made_where_there_is_none(tmp_path: Path) -> None:
-    with_store(tmp_path / "a" / "b" / "ledger.db", nothing)
+    with_sqlite(tmp_path / "a" / "b" / "ledger.db", nothing)
     assert (tmp_path / "a" / "b" / "ledger.db").exists()
 
 
@@ -80,37 +63,37 @@ def test_a_second_process_is_kept_off(tmp_path: Path) -> None:
         with pytest.raises(StoreUnusable, match="in use by another process"):
             await SQLiteStore(tmp_path / "ledger.db").open()
 
-    with_store(tmp_path / "ledger.db", open_again)
+    with_sqlite(tmp_path / "ledger.db", open_again)
 
 
 def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     connection = sqlite3.connect(path)
     with connection:
         connection.execute("INSERT INTO migrations VALUES (9999, '9999_later.sql', 'x')")
     connection.close()
     with pytest.raises(StoreUnusable, match="newer than this program"):
-        with_store(path, nothing)
+        with_sqlite(path, nothing)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     path.write_bytes(b"not a database " * 100)
     with pytest.raises(StoreUnusable, match=r"cannot use .*ledger\.db"):
-        with_store(path, nothing)
+        with_sqlite(path, nothing)
 
 
 @pytest.mark.parametrize("damage", ["DELETE FROM ledger", "INSERT INTO ledger SELECT * FROM ledger"])
 def test_a_damaged_ledger_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "ledger.db"
-    with_store(path, nothing)
+    with_sqlite(path, nothing)
     connection = sqlite3.connect(path)
     with connection:
         connection.execute(damage)
     connection.close()
     with pytest.raises(StoreUnusable, match="damaged"):
-        with_store(path, nothing)
+        with_sqlite(path, nothing)
 
 
 def test_an_sqlite_with_the_wal_reset_bug_is_refused(
@@ -118,7 +101,7 @@ def test_an_sqlite_with_the_wal_reset_bug_is_refused(
 ) -> None:
     monkeypatch.setattr("apsw.sqlite_lib_version", lambda: "3.51.2")
     with pytest.raises(StoreUnusable, match=r"SQLite 3\.51\.2 .* corruption"):
-        with_store(tmp_path / "ledger.db", nothing)
+        with_sqlite(tmp_path / "ledger.db", nothing)
 
 
 def test_an_edited_migration_is_refused() -> None:
@@ -143,7 +126,7 @@ def test_a_commit_is_synced_and_checkpoints_are_the_stores_own(tmp_path: Path) -
         assert connection.pragma("cache_spill") == 0
         assert connection.pragma("temp_store") == 2
 
-    with_store(tmp_path / "ledger.db", look)
+    with_sqlite(tmp_path / "ledger.db", look)
 
 
 def test_the_wal_is_copied_back_before_it_grows_without_bound(tmp_path: Path) -> None:
@@ -154,15 +137,15 @@ def test_the_wal_is_copied_back_before_it_grows_without_bound(tmp_path: Path) ->
         # Two times the bound: what it may hold, and the batch that went past it.
         assert wal.stat().st_size < 32 * 2**20
 
-    with_store(tmp_path / "ledger.db", fill)
+    with_sqlite(tmp_path / "ledger.db", fill)
 
 
 class FaultyFile(apsw.VFSFile):
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
         FaultyDisk.note("sync")
         super().xSync(flags)
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - apsw's name
         FaultyDisk.note("write")
         super().xWrite(data, offset)
 
@@ -177,7 +160,7 @@ class FaultyDisk(apsw.VFS):
     def __init__(self) -> None:
         super().__init__("faulty", base="unix", makedefault=True)
 
-    def xOpen(  # noqa: N802
+    def xOpen(  # noqa: N802 - apsw's name
         self, name: str | apsw.URIFilename | None, flags: list[int]
     ) -> FaultyFile:
         return FaultyFile("unix", name, flags)
@@ -214,7 +197,7 @@ def test_after_a_failed_sync_nothing_is_acknowledged_any_more(
         with pytest.raises(StoreFailed):
             await store.append([row(3)])
 
-    with_store(tmp_path / "ledger.db", body)
+    with_sqlite(tmp_path / "ledger.db", body)
 
 
 def test_a_full_disk_refuses_the_batch_whole_and_takes_the_next_when_there_is_room(
@@ -231,7 +214,7 @@ def test_a_full_disk_refuses_the_batch_whole_and_takes_the_next_when_there_is_ro
         await store.append([row(2, 1001)])
         assert len(await store.tally(0, 2000, 1)) == 2
 
-    with_store(tmp_path / "ledger.db", body)
+    with_sqlite(tmp_path / "ledger.db", body)
 
 
 def test_a_probe_finds_a_full_disk_full(tmp_path: Path, disk: type[FaultyDisk]) -> None:
@@ -241,7 +224,7 @@ def test_a_probe_finds_a_full_disk_full(tmp_path: Path, disk: type[FaultyDisk]) 
             await store.probe()
         await store.probe()
 
-    with_store(tmp_path / "ledger.db", body)
+    with_sqlite(tmp_path / "ledger.db", body)
 
 
 def test_a_sync_that_fails_in_a_checkpoint_is_not_overlooked(
@@ -255,4 +238,4 @@ def test_a_sync_that_fails_in_a_checkpoint_is_not_overlooked(
         with pytest.raises(StoreFailed):
             await store.append([row(1)])
 
-    with_store(tmp_path / "ledger.db", body)
+    with_sqlite(tmp_path / "ledger.db", body)

@@ -1,64 +1,18 @@
 """The feed's index beside a SQLite ledger: that it is derived, and what happens when it is not there."""
 
 import asyncio
-import contextlib
 import json
-import random
 import sqlite3
-import threading
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import apsw
 import pytest
 
-from app.core.activity import Details, Status
-from app.core.question import Page, Portion, Question, place
-from app.core.transaction import Row, Transaction
-from app.store import sqlite, sqlite_feed
+from app.core.question import Portion, place
+from app.store import sqlite_columns
 from app.store.base import StoreRefused
 from app.store.sqlite import SQLiteStore
-from app.store.sqlite_feed import Feed
-from app.store.sqlite_index import Index, Tip
-from tests.support.thread import WAIT_SECONDS
-
-NOW_MS = 1_767_323_045_678
-ALL = Question()
-FIRST = Portion(100)
-
-
-def row(number: int, timestamp_ms: int = NOW_MS, metadata: bytes | None = None) -> Row:
-    details = None if metadata is None else Details(status=Status.PENDING, metadata=metadata)
-    transaction = Transaction(number, timestamp_ms, "EUR", f"u-{number % 3}", details)
-    return Row((NOW_MS << 80) + number, transaction)
-
-
-def with_store(path: Path, body: Callable[[SQLiteStore], Awaitable[None]]) -> None:
-    async def run() -> None:
-        store = SQLiteStore(path)
-        await store.open()
-        try:
-            await body(store)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
-
-
-def numbers(page: Page) -> list[int]:
-    return [each.transaction.amount_units for each in page.rows]
-
-
-def index_path(path: Path) -> Path:
-    return path.with_name(path.name + "-feed")
-
-
-def append_and_read(path: Path, rows: list[Row], expected: list[int]) -> None:
-    async def body(store: SQLiteStore) -> None:
-        await store.append(rows)
-        assert numbers(await store.page(ALL, FIRST)) == expected
-
-    with_store(path, body)
+from tests.support.index import ALL, FIRST, NOW_MS, append_and_read, index_path, numbers, row
+from tests.support.stores import with_sqlite
 
 
 def test_an_index_that_was_deleted_or_damaged_is_made_anew(tmp_path: Path) -> None:
@@ -80,7 +34,7 @@ def test_an_index_that_was_deleted_or_damaged_is_made_anew(tmp_path: Path) -> No
             page = await store.page(ALL, FIRST)
         assert numbers(page) == [4, 3, 2, 1]
 
-    with_store(path, body)
+    with_sqlite(path, body)
 
 
 def test_an_index_of_another_ledger_is_made_anew(tmp_path: Path) -> None:
@@ -100,7 +54,7 @@ def test_an_index_of_a_ledger_with_nothing_left_is_not_that_of_another(tmp_path:
         await store.trim(NOW_MS + 1, 10)
         assert numbers(await store.page(ALL, FIRST)) == []
 
-    with_store(path, trim_all)
+    with_sqlite(path, trim_all)
     append_and_read(other, [row(4), row(5)], [5, 4])
     path.unlink()
     other.rename(path)
@@ -126,65 +80,8 @@ def test_numbers_of_rows_are_not_used_again_when_all_were_trimmed(tmp_path: Path
         assert not await store.trim(NOW_MS + 1, 10)
         assert numbers(await store.page(ALL, FIRST)) == []
 
-    with_store(path, trim_all)
+    with_sqlite(path, trim_all)
     append_and_read(path, [row(3)], [3])
-
-
-def test_what_is_trimmed_leaves_the_index(tmp_path: Path) -> None:
-    async def body(store: SQLiteStore) -> None:
-        await store.append([Row((NOW_MS + n << 80), row(n).transaction) for n in range(10)])
-        assert (await store.page(ALL, Portion(3, with_total=True))).total == 10
-        assert await store.trim(NOW_MS + 8, 5)
-        assert (await store.page(ALL, Portion(3, with_total=True))).total == 5
-        assert not await store.trim(NOW_MS + 8, 5)
-        page = await store.page(ALL, Portion(3, with_total=True))
-        assert (numbers(page), page.total) == ([9, 8], 2)
-        assert numbers(await store.page(Question(user_id="u-0"), FIRST)) == [9]
-
-    with_store(tmp_path / "ledger.db", body)
-
-
-def with_index(path: Path, body: Callable[[SQLiteStore, Index], Awaitable[None]]) -> None:
-    """The same with an index that nobody but the test has follow it."""
-
-    async def with_both(store: SQLiteStore) -> None:
-        index = Index(path.with_name("index"), path, step_rows=100)
-        try:
-            await body(store, index)
-        finally:
-            index.close()
-
-    with_store(path, with_both)
-
-
-def test_what_was_trimmed_leaves_the_index_though_others_arrive_all_the_time(tmp_path: Path) -> None:
-    async def body(store: SQLiteStore, index: Index) -> None:
-        await store.append([row(number) for number in range(1, 6)])
-        index.step(Tip(0, 0, 5, 0))
-        await store.trim(NOW_MS + 1, 3)
-        for seq in (6, 7):
-            await store.append([row(seq)])
-            tip = Tip(0, 0, seq, 1)
-            index.step(tip)
-            assert index.has_come_to(tip)
-            assert index.page(ALL, Portion(9, with_total=True)).total == seq - 3
-
-    with_index(tmp_path / "ledger.db", body)
-
-
-def test_rows_that_are_trimmed_while_they_are_read_hide_none_behind_them(tmp_path: Path) -> None:
-    async def body(store: SQLiteStore, index: Index) -> None:
-        # What happened last came first, and so goes first.
-        await store.append([row(number, NOW_MS - number) for number in range(10)])
-        index.step(Tip(0, 0, 10, 0))
-        assert await store.trim(NOW_MS + 1, 5)
-        first = index.page(ALL, Portion(3, with_total=True))
-        assert (numbers(first), first.has_more, first.total) == ([5, 6, 7], True, 5)
-        assert await store.trim(NOW_MS + 1, 1)
-        rest = index.page(ALL, Portion(3, before=place(first.rows[-1])))
-        assert (numbers(rest), rest.has_more) == ([8, 9], False)
-
-    with_index(tmp_path / "ledger.db", body)
 
 
 def test_more_rows_of_a_millisecond_than_it_has_places(tmp_path: Path) -> None:
@@ -205,113 +102,13 @@ def test_more_rows_of_a_millisecond_than_it_has_places(tmp_path: Path) -> None:
         assert found[0] == 2
         assert {1, places + 103} < set(found[1:110])
 
-    with_store(tmp_path / "ledger.db", body)
-
-
-def test_who_asks_while_too_much_is_missing_is_asked_to_come_again(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-
-    async def fill(store: SQLiteStore) -> None:
-        await store.append([row(number) for number in range(50)])
-
-    with_store(path, fill)
-    index_path(path).unlink()
-
-    async def ask() -> None:
-        feed = Feed(path, step_rows=10, behind_rows_max=20)
-        try:
-            await feed.open(Tip(0, 0, 50, 0))
-            with pytest.raises(StoreRefused, match="catching up"):
-                await feed.page(ALL, FIRST)
-            # It follows by itself.
-            while True:
-                try:
-                    page = await feed.page(ALL, FIRST)
-                    break
-                except StoreRefused:
-                    await asyncio.sleep(0.01)
-            assert len(page.rows) == 50
-        finally:
-            await feed.close()
-
-    asyncio.run(ask())
-
-
-def test_an_index_that_could_not_be_made_is_tried_again_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "ledger.db"
-    append_and_read(path, [row(number) for number in range(50)], list(range(49, -1, -1)))
-    index_path(path).unlink()
-    monkeypatch.setattr("app.store.sqlite_feed._REMAKE_SECONDS", 0.01)
-    step, failures = Index.step, 2
-
-    def failing(index: Index, tip: Tip) -> None:
-        nonlocal failures
-        failures -= 1
-        if failures >= 0:
-            raise apsw.IOError("a disk that fails")
-        step(index, tip)
-
-    monkeypatch.setattr(Index, "step", failing)
-
-    async def ask() -> None:
-        feed = Feed(path, step_rows=10, behind_rows_max=20)
-        try:
-            await feed.open(Tip(0, 0, 50, 0))
-            while True:
-                try:
-                    page = await feed.page(ALL, FIRST)
-                    break
-                except StoreRefused:
-                    await asyncio.sleep(0.01)
-            assert len(page.rows) == 50
-        finally:
-            await feed.close()
-
-    asyncio.run(ask())
-
-
-def test_it_goes_on_catching_up_after_a_failure_though_nothing_more_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "ledger.db"
-    append_and_read(path, [row(number) for number in range(50)], list(reversed(range(50))))
-    index_path(path).unlink()
-    step = Index.step
-    failed = threading.Event()
-
-    def without_room_at_first(self: Index, tip: Tip) -> None:
-        if not failed.is_set():
-            failed.set()
-            raise apsw.FullError
-        step(self, tip)
-
-    monkeypatch.setattr(Index, "step", without_room_at_first)
-    monkeypatch.setattr(sqlite_feed, "_LAG_SECONDS", 0)
-
-    async def ask() -> None:
-        feed = Feed(path, step_rows=10, behind_rows_max=20)
-        await feed.open(Tip(0, 0, 50, 0))
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                while not failed.is_set():
-                    await asyncio.sleep(0.001)
-                while True:
-                    with contextlib.suppress(StoreRefused):
-                        assert len((await feed.page(ALL, FIRST)).rows) == 50
-                        break
-                    await asyncio.sleep(0.001)
-        finally:
-            await feed.close()
-
-    asyncio.run(ask())
+    with_sqlite(tmp_path / "ledger.db", body)
 
 
 def test_the_loop_turns_while_words_are_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_TURN_SECONDS", -1)
+    monkeypatch.setattr(sqlite_columns, "_TURN_SECONDS", -1)
     # One sign becomes eighteen letters and gaps, and nothing of it is ASCII.
     longest = json.dumps({"x": "\ufdfa" * 1360}, ensure_ascii=False).encode()
 
@@ -330,40 +127,7 @@ def test_the_loop_turns_while_words_are_looked_for(
         assert turns >= 20
         assert (await store.page(ALL, Portion(1, with_total=True))).total == 20
 
-    with_store(tmp_path / "ledger.db", body)
-
-
-def test_an_end_waits_for_no_questions_that_are_queued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "ledger.db"
-    append_and_read(path, [row(1)], [1])
-    begun, let_go = threading.Event(), threading.Event()
-    asked = 0
-
-    def slow(_index: Index, _question: Question, _portion: Portion) -> Page:
-        nonlocal asked
-        asked += 1
-        begun.set()
-        let_go.wait(WAIT_SECONDS)
-        return Page([], has_more=False)
-
-    async def body(store: SQLiteStore) -> None:
-        feed = Feed(path)
-        await feed.open(Tip(0, 0, 1, 0))
-        assert numbers(await feed.page(ALL, FIRST)) == [1]
-        monkeypatch.setattr(Index, "page", slow)
-        waiting = [asyncio.create_task(feed.page(ALL, FIRST)) for _ in range(4)]
-        await asyncio.to_thread(begun.wait, WAIT_SECONDS)
-        closing = asyncio.create_task(feed.close())
-        await asyncio.sleep(0)
-        let_go.set()
-        await closing
-        ends = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [isinstance(end, StoreRefused) for end in ends] == [False, True, True, True]
-        assert asked == 1
-
-    with_store(path, body)
+    with_sqlite(tmp_path / "ledger.db", body)
 
 
 def test_a_clear_is_seen_at_once_and_after_a_restart(tmp_path: Path) -> None:
@@ -379,7 +143,7 @@ def test_a_clear_is_seen_at_once_and_after_a_restart(tmp_path: Path) -> None:
         assert numbers(await store.page(ALL, FIRST)) == [7]
         await store.clear()
 
-    with_store(path, body)
+    with_sqlite(path, body)
     append_and_read(path, [row(8)], [8])
 
 
@@ -390,30 +154,6 @@ def test_the_secret_lives_as_long_as_the_database(tmp_path: Path) -> None:
         found.append(await store.secret())
 
     for name in ("one.db", "one.db", "two.db"):
-        with_store(tmp_path / name, body)
+        with_sqlite(tmp_path / name, body)
     assert found[0] == found[1] != found[2]
     assert len(found[0]) == 32
-
-
-def test_questions_beside_commits_find_what_was_committed_before(tmp_path: Path) -> None:
-    async def body(store: SQLiteStore) -> None:
-        appended = 0
-
-        async def append() -> None:
-            nonlocal appended
-            for start in range(0, 3000, 30):
-                await store.append([row(number) for number in range(start, start + 30)])
-                appended = start + 30
-
-        appending = asyncio.create_task(append())
-        generator = random.Random(1)
-        while not appending.done():
-            least = appended
-            user = generator.randrange(3)
-            page = await store.page(Question(user_id=f"u-{user}"), Portion(1, with_total=True))
-            assert page.total is not None
-            assert least // 3 <= page.total <= 1000
-        await appending
-        assert (await store.page(ALL, Portion(1, with_total=True))).total == 3000
-
-    with_store(tmp_path / "ledger.db", body)

@@ -67,14 +67,14 @@ def ec_signer(name: str) -> Sign:
     return sign
 
 
-def rsa_member(name: str, bits: int = 2048, **members: Any) -> dict[str, Any]:  # noqa: ANN401
+def rsa_member(name: str, bits: int = 2048, **members: object) -> dict[str, Any]:
     """A key set's member. Its `kid` is the name."""
     numbers = rsa_key(name, bits).public_key().public_numbers()
     public = {"kty": "RSA", "n": number(numbers.n, bits // 8), "e": number(numbers.e, 3)}
     return {"kid": name, **public, **members}
 
 
-def ec_member(name: str, **members: Any) -> dict[str, Any]:  # noqa: ANN401
+def ec_member(name: str, **members: object) -> dict[str, Any]:
     numbers = ec_key(name).public_key().public_numbers()
     public = {"kty": "EC", "crv": "P-256", "x": number(numbers.x, 32), "y": number(numbers.y, 32)}
     return {"kid": name, **public, **members}

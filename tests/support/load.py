@@ -3,11 +3,14 @@
 import asyncio
 import itertools
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 
 from loadtest.client import Answer, Client, LostAnswerError, NotConnectedError, parse_address
 from tests.support.ledger_file import Amounts
+from tests.support.process import WAIT_SECONDS
 
 # No amount is posted twice, so a row that nobody acknowledged tells which request it came with.
 _units = itertools.count(1)
@@ -60,6 +63,24 @@ class Load:
         while len(self.acknowledged) < acknowledged:
             self.grown.clear()
             await self.grown.wait()
+
+    @asynccontextmanager
+    async def under_way(self) -> AsyncIterator[None]:
+        """Post meanwhile, and behind it until the service is gone; bounded in time."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            running = asyncio.create_task(self.run())
+            yield
+            await running
+
+    def run_until(self, acknowledged: int, end: Callable[[], None]) -> None:
+        """Post until so many are acknowledged, then `end` the service."""
+
+        async def run() -> None:
+            async with self.under_way():
+                await self.reach(acknowledged)
+                end()
+
+        asyncio.run(run())
 
     async def _post(self, number: int) -> None:
         is_batch = number < self._batch_connections

@@ -227,3 +227,8 @@ def rows_in_database(url: str) -> Amounts:
     with psycopg.connect(url) as connection:
         found = connection.execute("SELECT id, amount_units FROM transactions").fetchall()
     return {identifier.hex: units for identifier, units in found}
+
+
+def ids(url: str) -> list[int]:
+    """Those of the rows there are."""
+    return sorted(identifier.int for (identifier,) in ask(url, "SELECT id FROM transactions"))

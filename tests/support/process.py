@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.plain_http import plain_client
+
 WAIT_SECONDS = 30.0
 
 
@@ -83,7 +85,7 @@ class ServiceProcess:
 
     def client(self) -> httpx.Client:
         """A client of it, once it serves."""
-        return httpx.Client(base_url=self.serving(), timeout=WAIT_SECONDS)
+        return plain_client(self.serving())
 
     def kill(self) -> None:
         """End it as a power cut would, together with whatever it was started under."""

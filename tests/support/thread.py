@@ -17,6 +17,7 @@ from app.ledger.ledger import Ledger
 from app.main import build_service
 from app.server.serve import server_config
 from app.settings import Settings
+from tests.support.plain_http import plain_client
 
 WAIT_SECONDS = 30.0
 
@@ -83,7 +84,7 @@ def serve(settings: Settings, clock: Clock) -> Iterator[ServiceThread]:
     thread.start()
     ledger, stop = ready.result(WAIT_SECONDS)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{address[1]}", timeout=WAIT_SECONDS) as client:
+        with plain_client(f"http://127.0.0.1:{address[1]}") as client:
             yield ServiceThread(client, address, clock, ledger, failures)
     finally:
         stop()

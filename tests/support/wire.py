@@ -25,6 +25,9 @@ from tests.support.thread import Clock
 
 NOW_MS = 1_767_323_045_678
 WHOLE = b'{"amount":1,"timestamp":%d}' % NOW_MS
+CHUNKED = b"POST /transactions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+both_lanes = pytest.mark.parametrize("lane", list(Switch))
 
 
 def post(body: bytes, *headers: bytes) -> bytes:
@@ -34,6 +37,10 @@ def post(body: bytes, *headers: bytes) -> bytes:
 
 def get(target: bytes) -> bytes:
     return b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % target
+
+
+def byte_by_byte(data: bytes) -> list[bytes]:
+    return [data[place : place + 1] for place in range(len(data))]
 
 
 class Wire(asyncio.Transport):
@@ -50,7 +57,7 @@ class Wire(asyncio.Transport):
         self.unsent_bytes = 0
         self.protocol: asyncio.Protocol
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+    def get_extra_info(self, name: str, default: object = None) -> object:
         return default
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -115,6 +122,23 @@ class Answers:
             self.request_ids.append(self._request_id)
 
 
+def statuses(wire: Wire) -> list[int]:
+    """Those of the answers that were written."""
+    answers = Answers()
+    answers.read(wire.written)
+    return answers.statuses
+
+
+def refused(wire: Wire, status: int, code: str) -> bool:
+    """Whether it was answered with that alone, in the one form of errors, and closed."""
+    assert statuses(wire) == [status]
+    head, _, body = wire.written.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert head.count(b"connection: close") == 1
+    assert b'"code":"%b"' % code.encode() in body
+    return wire.is_closing()
+
+
 class GatedStore(MemoryStore):
     """Commits when it is let to."""
 
@@ -171,6 +195,13 @@ class Bench:
         """Let the loop turn often enough for anything that can happen to happen."""
         for _ in range(50):
             await asyncio.sleep(0)
+
+
+def asked(bench: Bench, request: bytes) -> Wire:
+    """A connection of its own that has asked for something."""
+    wire = bench.connect(can_end=True)
+    wire.protocol.data_received(request)
+    return wire
 
 
 def bench_test(

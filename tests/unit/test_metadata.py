@@ -13,7 +13,7 @@ from app.core.metadata import DEPTH_MAX, RULES, Metadata, own_fields, read_metad
 from app.core.transaction import Invalid
 
 
-def kept(value: object, kind: TransactionType | None = None) -> Any:  # noqa: ANN401
+def kept(value: object, kind: TransactionType | None = None) -> Any:  # noqa: ANN401 - as json has it
     return json.loads(read_metadata(json.dumps(value).encode(), kind))
 
 

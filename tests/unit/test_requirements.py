@@ -83,7 +83,7 @@ def test_a_lock_has_what_its_list_needs_and_nothing_else(name: str, text: str) -
     here = {
         package
         for package, (_, condition, _) in packages.items()
-        if not condition or Requirement(f"x ; {condition}").marker.evaluate()  # type: ignore[union-attr]
+        if not condition or Requirement(f"x ; {condition}").marker.evaluate()  # type: ignore[union-attr]  # it has one
     }
     assert here == brought_along(wanted)
 

@@ -1,5 +1,6 @@
 """Words: what a text is found by."""
 
+# Letters that look alike are what this is about.
 # ruff: noqa: RUF001
 
 import re

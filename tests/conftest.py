@@ -1,0 +1,6 @@
+"""What is common to all tests."""
+
+import pytest
+
+# Where an assertion in there fails, it shows what it compared.
+pytest.register_assert_rewrite("tests.support")
