@@ -105,6 +105,8 @@ class Feed:
         if self._index is not None:
             self._index.interrupt()
         await self._reading.run(self._close)
+        # What it still does has an answer to give, to a loop that must be there.
+        await self._background.run(lambda: None)
         for worker in (self._reading, self._background):
             worker.stop()
 
