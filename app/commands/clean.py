@@ -62,7 +62,7 @@ def clean(yes: bool) -> int:
 
 async def _count(store: Store) -> int:
     tallies = await store.tally(TIMESTAMP_MS_MIN, TIMESTAMP_MS_MAX, _FOREVER_MS)
-    return sum(tally.summary.count for tally in tallies)
+    return sum(tally.summary.count for tally in tallies.found)
 
 
 async def _clear(store: Store, advance: Callable[[int], None]) -> None:

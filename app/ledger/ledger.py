@@ -21,7 +21,7 @@ from app.ledger.commit import Done, GroupCommit, Verdict
 from app.ledger.condition import Condition, Dependency, Report
 from app.ledger.judgement import Bounds, Judged, Request, Settled
 from app.ledger.maintenance import Maintenance
-from app.ledger.nodes import REFILL_AHEAD_MS_MAX, Alone, Membership, Nodes, OneOfSeveral, read_back
+from app.ledger.nodes import REFILL_AHEAD_MS_MAX, Alone, Membership, Nodes, OneOfSeveral
 from app.ledger.statistics import Freshness, Statistics
 from app.ledger.upkeep import Upkeep
 from app.ledger.users import Users
@@ -336,7 +336,7 @@ class Ledger:
         # not noticed, and must find there what it would find in a ring that was never refilled.
         from_ms = now_ms - self.shape.window_ms - self.shape.rewind_ms_max
         to_ms = now_ms + REFILL_AHEAD_MS_MAX
-        self._epoch, tallies = await read_back(self._store, from_ms, to_ms, self.shape.resolution_ms)
+        self._epoch, tallies = await self._store.tally(from_ms, to_ms, self.shape.resolution_ms)
         newest_ms = max((tally.slot_ms for tally in tallies), default=now_ms)
         ahead_ms = max(self.shape.ahead_ms, newest_ms - now_ms)
         shape = Shape.covering(self.shape.window_ms, ahead_ms)

@@ -169,20 +169,8 @@ class OneOfSeveral:
     async def _testimony(self, node: str) -> tuple[int, Counted]:
         now_ms = self._now_ms()
         from_ms, to_ms = now_ms - self._shape.window_ms, now_ms + REFILL_AHEAD_MS_MAX
-        epoch, tallies = await read_back(self._store, from_ms, to_ms, self._shape.resolution_ms, node)
+        epoch, tallies = await self._store.tally(from_ms, to_ms, self._shape.resolution_ms, node)
         return epoch, _counted_by_node(tallies).get(node, {})
-
-
-async def read_back(
-    store: Store, from_ms: int, to_ms: int, resolution_ms: int, node: str | None = None
-) -> tuple[int, Sequence[Tally]]:
-    """The deletion epoch, and what is kept of it: of all nodes, or of one."""
-    while True:
-        epoch = await store.epoch()
-        tallies = await store.tally(from_ms, to_ms, resolution_ms)
-        # Another node may have deleted everything in between.
-        if epoch == await store.epoch():
-            return epoch, tallies
 
 
 def _counted(tallies: Iterable[Tally]) -> Counted:

@@ -1,7 +1,7 @@
 """The Store protocol, its errors, and MemoryStore, the simplest store that keeps it.
 
 One caller at a time: the ledger awaits each call before it makes the next, so a store needs no lock.
-Only `get` and `page` may be called at any time.
+Only `get`, `page` and `tally` may be called at any time.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from app.core.idempotency import Record
 from app.core.identifier import created_ms
 from app.core.question import Cut, Page, Portion, Question, matches
-from app.core.summary import Summary
+from app.core.summary import Figures, Summary
 from app.core.transaction import Row, Transaction
 
 MEMORY_ROWS_MAX: Final = 100_000
@@ -34,7 +34,14 @@ class Tally(NamedTuple):
     slot_ms: int
     summary: Summary
     node: str | None = None
-    """Which node kept them, where several share the store."""
+    """Which node kept them, where several share the store: "" is whoever had it alone before."""
+
+
+class Tallies(NamedTuple):
+    """The summaries of a span of time, and the deletion epoch that all of them are of."""
+
+    epoch: int
+    found: Sequence[Tally]
 
 
 class Walk(NamedTuple):
@@ -109,8 +116,13 @@ class Store(Protocol):
     async def probe(self) -> None:
         """Write something durably and change nothing: whether an append would find room."""
 
-    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
-        """Sum up the rows from `from_ms` to `to_ms`, both included, in slots of `resolution_ms`."""
+    async def tally(
+        self, from_ms: int, to_ms: int, resolution_ms: int, node: str | None = None
+    ) -> Tallies:
+        """Sum up the rows from `from_ms` to `to_ms`, both included, in slots of `resolution_ms`.
+
+        Those of all nodes, or of one where several may share the store.
+        """
 
     async def trim(self, before_ms: int, rows_max: int) -> bool:
         """Delete some of the rows that were kept before that, oldest first; whether there may be more.
@@ -136,6 +148,20 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Leave everything in order; the last call."""
+
+
+class SharedStore(Store, Protocol):
+    """A store that several processes keep rows in at the same time, each under a name: nodes.
+
+    Ids and keys are unique among all of them, a deletion is one for all, and what one has kept is found
+    by each.
+    """
+
+    async def user_figures(self, user_id: str, from_ms: int, currency: str | None = None) -> Figures:
+        """The figures of a user's rows of `from_ms` or later, whichever node has kept them.
+
+        May be called at any time, and raises StoreRefused.
+        """
 
 
 class MemoryStore:
@@ -192,7 +218,9 @@ class MemoryStore:
     async def probe(self) -> None:
         """There is always room."""
 
-    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
+    async def tally(
+        self, from_ms: int, to_ms: int, resolution_ms: int, node: str | None = None
+    ) -> Tallies:
         """Sum up the rows of a span of time."""
         summaries: dict[tuple[str, int], Summary] = {}
         for row in self._rows:
@@ -202,7 +230,7 @@ class MemoryStore:
                 key = transaction.currency, slot_ms
                 one = Summary.of(transaction.amount_units)
                 summaries[key] = summaries[key].merge(one) if key in summaries else one
-        return [Tally(*key, summary) for key, summary in summaries.items()]
+        return Tallies(self._epoch, [Tally(*key, summary) for key, summary in summaries.items()])
 
     async def trim(self, before_ms: int, rows_max: int) -> bool:
         """Delete the oldest rows."""

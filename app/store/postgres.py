@@ -1,8 +1,8 @@
 """The shared store: a PostgreSQL database, which has synced its log before an append returns.
 
-One connection writes, and holds the database for this process alone: two services over one would both
-be wrong. Some others read the feed beside it. Where the server is not there nothing is kept, and it is
-looked for again by the next call.
+One connection writes, and holds the database: for this process alone, or among nodes that each have a
+name; what those do at the same time the server puts in order. Some others read beside it. Where the
+server is not there nothing is kept, and it is looked for again by the next call.
 """
 
 import secrets
@@ -17,35 +17,31 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from app.core.idempotency import Key, Record
 from app.core.identifier import TIME_SHIFT
 from app.core.question import Page, Portion, Question
-from app.core.summary import Summary
+from app.core.summary import Figures
 from app.core.transaction import Row, Transaction
-from app.store import postgres_schema
-from app.store.base import SECRET_BYTES, Recent, StoreRefused, StoreUnusable, Tally, Walk
+from app.store import postgres_figures, postgres_schema
+from app.store.base import SECRET_BYTES, Recent, StoreRefused, StoreUnusable, Tallies, Walk
 from app.store.postgres_copy import COPY_RECORDS, COPY_ROWS, packed_records, packed_rows
 from app.store.postgres_feed import GET, Statement, page_statements, read_row, total_statement
+from app.store.postgres_figures import TALLY_SECONDS
+from app.store.postgres_hold import value_of
 from app.store.postgres_readers import Readers
-from app.store.postgres_session import Doubt, Session, line, row_of
+from app.store.postgres_session import EPOCH, Doubt, Session, Trace, line, row_of
 
 _CONNECT_SECONDS: Final = 3
 
-# A window of an hour may hold as much as a hundred million rows.
-_TALLY_SECONDS: Final = 600
-
 _FIND: Final = "SELECT digest, fingerprint, packed, created_ms FROM idempotency WHERE digest = ANY(%s)"
 
+# One node does it at a time; another that comes meanwhile changes nothing, and has nothing to do.
 _EXPIRE: Final = """
     DELETE FROM idempotency WHERE digest IN
         (SELECT digest FROM idempotency WHERE created_ms < %s ORDER BY created_ms LIMIT %s)
+    AND (SELECT pg_try_advisory_xact_lock('idempotency'::regclass::oid::int, 0))
 """
 
 _TRIM: Final = """
     DELETE FROM transactions WHERE id IN (SELECT id FROM transactions WHERE id < %s ORDER BY id LIMIT %s)
-"""
-
-_TALLY: Final = """
-    SELECT currency, timestamp_ms / %(slot)s * %(slot)s AS slot_ms, count(*),
-           sum(amount_units)::text, min(amount_units), max(amount_units)
-    FROM transactions WHERE timestamp_ms BETWEEN %(from)s AND %(to)s GROUP BY slot_ms, currency
+    AND (SELECT pg_try_advisory_xact_lock('transactions'::regclass::oid::int, 0))
 """
 
 _NEWEST: Final = "SELECT id FROM transactions ORDER BY id DESC LIMIT 1"
@@ -56,24 +52,32 @@ _RECENT: Final = """
 """
 _ID_BITS: Final = 128
 
+_HAS_ROW: Final = "EXISTS (SELECT FROM transactions WHERE id = %s)"
+_HAS_RECORD: Final = (
+    "EXISTS (SELECT FROM idempotency WHERE digest = %s AND fingerprint = %s AND packed = %s)"
+)
+
 _CLEAR: Final = """
     UPDATE ledger SET clearings = clearings + 1 RETURNING pg_current_xact_id()::text, clearings
 """
 
 
 class PostgresStore:
-    """Keeps rows in the database that a URL names, as libpq reads it."""
+    """Keeps rows in the database that a URL names, as libpq reads it: alone, or as the node of a name.
 
-    def __init__(self, url: str) -> None:
+    As a node it is a SharedStore. Without a name it has none beside it.
+    """
+
+    def __init__(self, url: str, node: str | None = None) -> None:
         """Raises StoreUnusable where libpq cannot read the URL."""
         self._conninfo = _conninfo(url)
-        self._session = Session(self._conninfo)
+        self._session = Session(self._conninfo, node)
         self._readers = Readers(self._conninfo)
         self._epoch = 0
 
     async def open(self) -> None:
         """Connect, and hold the database. Its schema must be up to date. Raises StoreUnusable."""
-        await self._session.open()
+        self._epoch = await self._session.open()
 
     async def append(self, rows: Sequence[Row], records: Sequence[Record] = ()) -> int:
         """Commit rows and records; when this returns the server has synced them to its disk."""
@@ -82,14 +86,15 @@ class PostgresStore:
         if records:
             sources.append((COPY_RECORDS, packed_records(records)))
         if rows:
-            sources.append((COPY_ROWS, packed_rows(rows)))
+            sources.append((COPY_ROWS, packed_rows(rows, self._session.hold.number)))
         if not sources:
             return self._epoch
         try:
-            await self._session.copy(sources)
+            self._epoch = await self._session.copy(sources, self._epoch)
         except Doubt as doubt:
-            if not await self._session.outcome(doubt, _trace(rows, records)):
+            if not await self._session.outcome(doubt, _trace(rows, records, doubt.epoch)):
                 raise StoreRefused("PostgreSQL: the connection was lost before the commit") from doubt
+            self._epoch = doubt.epoch
         return self._epoch
 
     async def find(self, digests: Sequence[bytes]) -> dict[bytes, Record]:
@@ -115,10 +120,11 @@ class PostgresStore:
             async with self._session.connected() as connection, connection.transaction():
                 identifier, clearings = await row_of(await connection.execute(_CLEAR))
                 await connection.execute("TRUNCATE transactions")
-                doubt = Doubt(int(identifier))
+                doubt = Doubt(int(identifier), clearings)
         except StoreRefused:
+            # Another node's deletion in its place has deleted as much.
             question = Statement("SELECT clearings >= %s FROM ledger", (clearings,))
-            if doubt is None or not await self._session.outcome(doubt, question):
+            if doubt is None or not await self._session.outcome(doubt, lambda _: question):
                 raise
         self._epoch = clearings
         return self._epoch
@@ -126,7 +132,7 @@ class PostgresStore:
     async def epoch(self) -> int:
         """How often the rows were cleared."""
         async with self._session.connected() as connection:
-            (self._epoch,) = await row_of(await connection.execute("SELECT clearings FROM ledger"))
+            self._epoch = int(await value_of(connection, EPOCH))
         return self._epoch
 
     async def purge(self, rows_max: int) -> bool:
@@ -137,16 +143,26 @@ class PostgresStore:
         """Count the probes in the ledger's one row."""
         await self._change("UPDATE ledger SET probes = probes + 1")
 
-    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
-        """Sum up the rows of a span of time, in the database."""
-        span = {"from": from_ms, "to": to_ms, "slot": resolution_ms}
-        async with self._session.connected(_TALLY_SECONDS) as connection, connection.transaction():
-            await connection.execute(f"SET LOCAL statement_timeout = '{_TALLY_SECONDS}s'")
-            cursor = await connection.execute(_TALLY, span)
-            return [
-                Tally(currency, slot_ms, Summary(count, int(total), lowest, highest))
-                async for currency, slot_ms, count, total, lowest, highest in cursor
-            ]
+    async def tally(
+        self, from_ms: int, to_ms: int, resolution_ms: int, node: str | None = None
+    ) -> Tallies:
+        """Sum them up in the database, on a connection of its own: neither posts nor pages wait."""
+        nameless = None if self._session.hold.is_alone else ""
+
+        async def read(connection: AsyncConnection[Any]) -> Tallies:
+            return await postgres_figures.tally(
+                connection, from_ms, to_ms, resolution_ms, node, nameless
+            )
+
+        return await self._readers.run_long(read, TALLY_SECONDS)
+
+    async def user_figures(self, user_id: str, from_ms: int, currency: str | None = None) -> Figures:
+        """Sum them up on a connection of the readers."""
+
+        async def read(connection: AsyncConnection[Any]) -> Figures:
+            return await postgres_figures.user_figures(connection, user_id, from_ms, currency)
+
+        return await self._readers.run(read)
 
     async def trim(self, before_ms: int, rows_max: int) -> bool:
         """Delete some of the rows with the least ids."""
@@ -193,7 +209,8 @@ class PostgresStore:
     async def recent(self, from_ms: int, to_ms: int, rows_max: int, walk: Walk | None = None) -> Recent:
         """Read the next rows of the span, by time; those that came since the walk began are left out.
 
-        That is told by their ids: no process is to be given a clock that is behind the one before.
+        That is told by their ids: no process is to be given a clock that is behind the one before. Among
+        nodes, whose clocks differ, it is no use: there is `user_figures`.
         """
         async with self._session.connected() as connection:
             if walk is None:
@@ -250,13 +267,21 @@ def _conninfo(url: str) -> str:
     return make_conninfo("", **given)
 
 
-def _trace(rows: Sequence[Row], records: Sequence[Record]) -> Statement:
-    """Asks whether an append has left something: all of it is there then."""
-    if rows:
-        return Statement(
-            "SELECT EXISTS (SELECT FROM transactions WHERE id = %s)", (UUID(int=rows[0].id),)
-        )
-    return Statement(
-        "SELECT EXISTS (SELECT FROM idempotency WHERE digest = %s AND fingerprint = %s AND packed = %s)",
-        (records[0].key.digest, records[0].key.fingerprint, records[0].packed),
-    )
+def _trace(rows: Sequence[Row], records: Sequence[Record], epoch: int) -> Trace:
+    """Asks whether an append has left something: all of it is there then.
+
+    Of its rows nothing is left after another node's deletion. Its records are, and where it has none the
+    server is believed: either answer is true then of what there is, as the deletion has taken the rows.
+    """
+
+    def trace(is_committed: bool) -> Statement:
+        kept = Statement("%s", (is_committed,))
+        if records:
+            key, packed = records[0].key, records[0].packed
+            kept = Statement(_HAS_RECORD, (key.digest, key.fingerprint, packed))
+        if not rows:
+            return Statement(f"SELECT {kept.text}", kept.parameters)
+        text = f"SELECT {_HAS_ROW} OR (clearings > %s AND {kept.text}) FROM ledger"
+        return Statement(text, (UUID(int=rows[0].id), epoch, *kept.parameters))
+
+    return trace

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from struct import Struct
 from typing import Final
 
@@ -27,7 +27,8 @@ _pack_head: Final = Struct(">hi16siqiqi").pack
 _pack_length: Final = Struct(">i").pack
 _pack_record: Final = Struct(">hi16si16si").pack
 _pack_created: Final = Struct(">iq").pack
-_ROW_FIELDS: Final = 11
+_pack_node: Final = Struct(">ii").pack
+_ROW_FIELDS: Final = 12
 _RECORD_FIELDS: Final = 4
 
 _JSONB_VERSION: Final = b"\x01"
@@ -40,12 +41,14 @@ _NOT_OF_JSONB: Final = re.compile(rb"[0-9][eE]|-0|[0-9]{16}|\\u0000")
 _NUL_ESCAPE: Final = re.compile(rb"(\\\\)|\\u0000")
 
 
-def packed_rows(rows: Sequence[Row]) -> Iterator[bytes]:
-    """Rows in pieces that each take a turn of the event loop."""
+def packed_rows(rows: Sequence[Row], node: int) -> Iterator[bytes]:
+    """Rows that a node keeps, in pieces that each take a turn of the event loop."""
+    end = _pack_node(4, node)
+    plain_end = _NO_DETAILS + end
     last = max(len(rows) - 1, 0) // _TURN_ROWS
     for number in range(last + 1):
         turn = rows[number * _TURN_ROWS : (number + 1) * _TURN_ROWS]
-        parts = chain.from_iterable(map(_row_parts, turn))
+        parts = chain.from_iterable(map(_row_parts, turn, repeat(end), repeat(plain_end)))
         yield b"".join((b"" if number else _HEADER, *parts, b"" if number < last else _TRAILER))
 
 
@@ -61,14 +64,14 @@ def packed_records(records: Sequence[Record]) -> Iterator[bytes]:
     yield b"".join(parts)
 
 
-def _row_parts(row: Row) -> tuple[bytes, ...]:
+def _row_parts(row: Row, end: bytes, plain_end: bytes) -> tuple[bytes, ...]:
     fact = row.transaction
     currency = fact.currency.encode()
     head = _pack_head(
         _ROW_FIELDS, 16, row.id.to_bytes(16), 8, fact.timestamp_ms, 8, fact.amount_units, len(currency)
     )
     user = _NULL if fact.user_id is None else _field(fact.user_id.encode())
-    return (head, currency, user, _NO_DETAILS if fact.details is None else _details(fact.details))
+    return (head, currency, user, plain_end if fact.details is None else _details(fact.details) + end)
 
 
 def _details(details: Details) -> bytes:

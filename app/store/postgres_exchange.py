@@ -15,25 +15,38 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-# Answered together with the first COPY, so before anything can have been committed.
-_TRANSACTION_ID: Final = b"SELECT pg_current_xact_id(); "
+# Both are answered together with the first COPY, so before anything can have been committed.
+_BEGIN: Final = b"SELECT pg_current_xact_id(); "
+# Between the epoch that is read and the commit comes no deletion, which would need that lock for itself.
+_BEGIN_AMONG_OTHERS: Final = (
+    b"LOCK TABLE transactions IN ROW EXCLUSIVE MODE; "
+    b"SELECT pg_current_xact_id(), clearings FROM ledger; "
+)
 
 # A session that is ended may have committed just before.
 _LAST_WORDS: Final = ("57P", "08")
 
 
 class Exchange:
-    """Some COPY statements, each with what it is to read, that are committed together."""
+    """Some COPY statements, each with what it is to read, that are committed together.
 
-    def __init__(self, pgconn: PGconn, sources: Sequence[tuple[bytes, Iterator[bytes]]]) -> None:
+    `epoch`: the deletion epoch, where nobody else can begin another; or None, and the server says it.
+    """
+
+    def __init__(
+        self, pgconn: PGconn, sources: Sequence[tuple[bytes, Iterator[bytes]]], epoch: int | None
+    ) -> None:
         self._pgconn = pgconn
         self._socket = pgconn.socket
-        self._statement = _TRANSACTION_ID + b"; ".join(statement for statement, _ in sources)
+        begin = _BEGIN_AMONG_OTHERS if epoch is None else _BEGIN
+        self._statement = begin + b"; ".join(statement for statement, _ in sources)
         self._sources = [pieces for _, pieces in sources]
         self._loop = asyncio.get_running_loop()
         self._readable: asyncio.Future[None] | None = None
         self._lost: psycopg.OperationalError | None = None
         self.transaction_id = 0
+        self.epoch = epoch or 0
+        """The deletion epoch that all of it is kept in."""
         self.is_in_doubt = False
         """Whether the commit was asked for, and the server has not said what became of it."""
 
@@ -60,6 +73,8 @@ class Exchange:
                 await self._feed(next(sources), is_last=not left)
             elif result.status == ExecStatus.TUPLES_OK:
                 self.transaction_id = int(result.get_value(0, 0) or b"0")
+                if result.nfields > 1:
+                    self.epoch = int(result.get_value(0, 1) or b"0")
             elif result.status != ExecStatus.COMMAND_OK:
                 error = error or error_from_result(result)
         if error is None:

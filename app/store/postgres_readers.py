@@ -60,6 +60,20 @@ class Readers:
         except psycopg.Error as error:
             raise StoreRefused(f"PostgreSQL: {line(error)}") from error
 
+    async def run_long(self, read: Read[Result], seconds: float) -> Result:
+        """As `run`, for what takes longer: on a connection of its own, so that the others go on."""
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await self._connect()
+                try:
+                    return await read(connection)
+                finally:
+                    await connection.close()
+        except TimeoutError:
+            raise StoreRefused("PostgreSQL: no answer in time") from None
+        except psycopg.Error as error:
+            raise StoreRefused(f"PostgreSQL: {line(error)}") from error
+
     async def close(self) -> None:
         """Leave those that nobody uses; whoever uses one leaves it."""
         while self._idle:
@@ -73,8 +87,10 @@ class Readers:
                 # Lost while it was idle, perhaps, and then so are the others: that is no refusal.
                 if not is_lost(error):
                     raise
-        connection = await Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-        return await self._lend(connection, read, is_new=True)
+        return await self._lend(await self._connect(), read, is_new=True)
+
+    async def _connect(self) -> AsyncConnection[Any]:
+        return await Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
 
     async def _lend(
         self, connection: AsyncConnection[Any], read: Read[Result], *, is_new: bool = False

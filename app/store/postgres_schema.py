@@ -7,8 +7,11 @@ from psycopg import AsyncConnection
 from app.store import migrations
 from app.store.base import StoreUnusable
 from app.store.migrations import Migration, MigrationError
+from app.store.postgres_hold import LOCK_ALONE_FOR_NOW, value_of
 
 _VERSION_MIN: Final = 13
+
+_HAS_LEDGER: Final = "SELECT to_regclass('ledger') IS NOT NULL"
 
 _HAS_HISTORY: Final = "SELECT to_regclass('migrations') IS NOT NULL"
 
@@ -38,12 +41,20 @@ async def migrate(connection: AsyncConnection[Any]) -> list[str]:
         await connection.execute(_LOCK)
         await connection.execute(_MAKE_HISTORY)
         missing = await _missing(connection)
+        if missing and await _is_in_use(connection):
+            raise StoreUnusable("the database is in use: stop every process that uses it first")
         for migration in missing:
             await connection.execute(migration.sql.encode())
             await connection.execute(
                 "INSERT INTO migrations VALUES (%s, %s, %s)", (*migration[:2], migration.checksum)
             )
     return [migration.name for migration in missing]
+
+
+async def _is_in_use(connection: AsyncConnection[Any]) -> bool:
+    """Whether somebody is there, who knows the schema as it is. Until it has changed, nobody comes."""
+    has_ledger = await value_of(connection, _HAS_LEDGER)
+    return bool(has_ledger and not await value_of(connection, LOCK_ALONE_FOR_NOW))
 
 
 async def _missing(connection: AsyncConnection[Any]) -> list[Migration]:

@@ -1,4 +1,4 @@
-"""The one connection that writes: made again when it is lost, and held by one process at a time.
+"""The one connection that writes: made again when it is lost, and of use while it holds the database.
 
 Nothing waits for ever: a server that does not answer in time loses the connection. What was not asked
 to be committed by then was not kept. Where it was, the outcome is open until the server has said it,
@@ -7,7 +7,7 @@ and there is nothing to be done but to ask for as long as that takes.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
@@ -20,14 +20,13 @@ from app.store.base import KeysTaken, StoreFailed, StoreRefused, StoreUnusable
 from app.store.postgres_connection import Connection
 from app.store.postgres_exchange import Exchange, is_last_word
 from app.store.postgres_feed import Statement
+from app.store.postgres_hold import HELD_SECONDS, Hold, value_of
 
 # A commit that is under way for a second has nothing more taken in; this is for it to end at all.
 ANSWER_SECONDS: Final = 10.0
 # Shorter than that, so that a server which is only slow says so itself.
 _STATEMENT_MS: Final = 8000
 _LOCK_MS: Final = 3000
-# The lock of a process that was killed lives until its server process notices.
-_HELD_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.02
 _PAUSE_SECONDS_MAX: Final = 1.0
 
@@ -56,10 +55,11 @@ _END_BACKEND: Final = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start::text = %s
 """
 
-# The table's number is part of its name, so that several services may share a database by schemas.
-_HOLD: Final = "SELECT pg_try_advisory_lock(1297042529, 'ledger'::regclass::oid::int)"
+EPOCH: Final = "SELECT clearings FROM ledger"
 
-_HAS_ENDED: Final = "SELECT coalesce(pg_xact_status(%s::text::xid8), '') <> 'in progress'"
+_STATUS: Final = "SELECT coalesce(pg_xact_status(%s::text::xid8), '')"
+_IN_PROGRESS: Final = "in progress"
+_COMMITTED: Final = "committed"
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -67,9 +67,18 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 class Doubt(Exception):
     """The connection was lost when the commit had been asked for: it may have happened."""
 
-    def __init__(self, transaction_id: int) -> None:
-        super().__init__(transaction_id)
+    def __init__(self, transaction_id: int, epoch: int) -> None:
+        super().__init__(transaction_id, epoch)
         self.transaction_id = transaction_id
+        self.epoch = epoch
+        """The deletion epoch that it would have been in."""
+
+
+Trace = Callable[[bool], Statement]
+"""Asks whether something was committed, given whether the server says so of its transaction's number.
+
+The server may have forgotten the number, or have given it to another one after a crash.
+"""
 
 
 class _Backend(NamedTuple):
@@ -82,17 +91,17 @@ class _Backend(NamedTuple):
 class Session:
     """The connection that writes. One caller at a time, as of the store."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, node: str | None) -> None:
+        self.hold = Hold(node)
         self._conninfo = conninfo
         self._connection: AsyncConnection[Any] | None = None
         self._backend: _Backend | None = None
-        self._openings = 0
         self._has_failed = False
 
-    async def open(self) -> None:
-        """Connect, and hold the database. Raises StoreUnusable."""
+    async def open(self) -> int:
+        """Connect, and hold the database; the deletion epoch of what is there. Raises StoreUnusable."""
         try:
-            async with asyncio.timeout(ANSWER_SECONDS + _HELD_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS + HELD_SECONDS):
                 connection, backend = await self._connect()
                 self._connection = connection
                 if not backend.has_fsync:
@@ -104,12 +113,11 @@ class Session:
                         "cannot use PostgreSQL: the encoding of the database must be UTF8"
                     )
                 await postgres_schema.check(connection)
-                if not await self._hold(connection, backend):
-                    raise StoreUnusable("the database is in use by another process")
-                cursor = await connection.execute(
-                    "UPDATE ledger SET openings = openings + 1 RETURNING openings"
-                )
-                (self._openings,) = await row_of(cursor)
+                if (obstacle := await self.hold.take(connection)) is not None:
+                    raise StoreUnusable(obstacle)
+                self._backend = backend
+                await self.hold.begin(connection)
+                return int(await value_of(connection, EPOCH))
         except (psycopg.Error, TimeoutError) as error:
             await self.close()
             raise StoreUnusable(f"cannot use PostgreSQL: {line(error)}") from None
@@ -145,20 +153,26 @@ class Session:
             if not is_sound:
                 await self.close()
 
-    async def copy(self, sources: Sequence[tuple[bytes, Iterator[bytes]]]) -> None:
-        """Commit what these statements read, all of it or nothing. Raises KeysTaken and Doubt, too."""
+    async def copy(self, sources: Sequence[tuple[bytes, Iterator[bytes]]], epoch: int) -> int:
+        """Commit what these statements read, all of it or nothing; the deletion epoch it is in.
+
+        That is the last one that is known here, unless there are others to begin one. Raises KeysTaken
+        and Doubt, too.
+        """
+        known = epoch if self.hold.is_alone else None
         exchange: Exchange | None = None
         try:
             async with self.connected() as connection:
-                exchange = Exchange(connection.pgconn, sources)
+                exchange = Exchange(connection.pgconn, sources, known)
                 await exchange.run()
+                return exchange.epoch
         except StoreRefused as error:
             if exchange is None or not exchange.is_in_doubt:
                 raise
-            raise Doubt(exchange.transaction_id) from error
+            raise Doubt(exchange.transaction_id, exchange.epoch) from error
 
-    async def outcome(self, doubt: Doubt, question: Statement) -> bool:
-        """Whether a transaction was committed, which the question tells once it is no longer under way.
+    async def outcome(self, doubt: Doubt, trace: Trace) -> bool:
+        """Whether a transaction was committed, which its trace tells once it is no longer under way.
 
         Takes as long as the server takes to say so.
         """
@@ -167,28 +181,26 @@ class Session:
         while True:
             with contextlib.suppress(psycopg.Error, TimeoutError):
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    answer = await self._ask(doubt, question)
+                    answer = await self._ask(doubt, trace)
                 if answer is not None:
                     log.info("commit_settled", is_kept=answer)
                     return answer
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
 
-    async def _ask(self, doubt: Doubt, question: Statement) -> bool | None:
+    async def _ask(self, doubt: Doubt, trace: Trace) -> bool | None:
         """As `outcome`; None while the transaction is under way. On a connection of its own."""
         connection, _ = await self._connect()
         try:
             await self._end_backend(connection)
             try:
-                cursor = await connection.execute(_HAS_ENDED, (str(doubt.transaction_id),))
-                (has_ended,) = await row_of(cursor)
+                status = await value_of(connection, _STATUS, (str(doubt.transaction_id),))
             except psycopg.errors.InvalidParameterValue:
                 # A server that came back from a crash before that number has forgotten it.
-                has_ended = True
-            if not has_ended:
+                status = ""
+            if status == _IN_PROGRESS:
                 return None
-            (is_kept,) = await row_of(await connection.execute(question.text, question.parameters))
-            return bool(is_kept)
+            return bool(await value_of(connection, *trace(status == _COMMITTED)))
         finally:
             await connection.close()
 
@@ -199,10 +211,10 @@ class Session:
         connection, backend = await self._connect()
         self._connection = connection
         await self._end_backend(connection)
-        if not await self._hold(connection, backend):
-            raise self._failed("another process has taken the database")
-        (openings,) = await row_of(await connection.execute("SELECT openings FROM ledger"))
-        if openings != self._openings:
+        if (obstacle := await self.hold.take(connection)) is not None:
+            raise self._failed(obstacle)
+        self._backend = backend
+        if not await self.hold.is_unbroken(connection):
             raise self._failed("another process has used the database meanwhile")
         return connection
 
@@ -220,17 +232,6 @@ class Session:
         """End the server's process of the connection before, which may not know that it is lost."""
         if self._backend is not None:
             await connection.execute(_END_BACKEND, self._backend[:2])
-
-    async def _hold(self, connection: AsyncConnection[Any], backend: _Backend) -> bool:
-        """Whether the database could be had for this process alone."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _HELD_SECONDS
-        while not (await row_of(await connection.execute(_HOLD)))[0]:
-            if loop.time() > deadline:
-                return False
-            await asyncio.sleep(_PAUSE_SECONDS)
-        self._backend = backend
-        return True
 
     def _judged(self, error: psycopg.Error) -> Exception:
         if error.sqlstate is None and isinstance(error, psycopg.OperationalError):

@@ -26,7 +26,7 @@ from app.core.summary import Summary
 from app.core.transaction import Row
 from app.store import migrations, sqlite_schema
 from app.store import sqlite_statements as sql
-from app.store.base import Recent, StoreFailed, StoreRefused, StoreUnusable, Tally, Walk
+from app.store.base import Recent, StoreFailed, StoreRefused, StoreUnusable, Tallies, Tally, Walk
 from app.store.files import lock, make_directory, sync_directory
 from app.store.sqlite_columns import PLAIN, DetailColumns, details_columns, record_columns
 from app.store.sqlite_feed import Feed
@@ -145,15 +145,18 @@ class SQLiteStore:
         """Count the probes in the ledger's one row."""
         await self._write(sql.PROBE)
 
-    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
+    async def tally(
+        self, from_ms: int, to_ms: int, resolution_ms: int, node: str | None = None
+    ) -> Tallies:
         """Sum up the rows of a span of time, in the database."""
 
-        def tally() -> Sequence[Tally]:
+        def tally() -> Tallies:
             found = self._connection.execute(sql.TALLY, (resolution_ms, from_ms, to_ms, self._epoch))
-            return [
+            tallies = [
                 Tally(currency, slot_ms, Summary(count, (high << 32) + low, lowest, highest))
                 for currency, slot_ms, count, high, low, lowest, highest in found
             ]
+            return Tallies(self._epoch, tallies)
 
         return await self._worker.run(lambda: self._guard(tally))
 

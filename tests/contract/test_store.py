@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from app.core.idempotency import Key, KeyRoute, Record
 from app.core.money import UNITS_MAX
 from app.core.summary import Summary
-from app.store.base import MemoryStore, Store, Tally
+from app.store.base import MemoryStore, Store, Tally, identity
 from tests.support.stores import DURABLE_STORES, STORES, Opener, row, with_store
 
 
 @pytest.mark.parametrize("opener", STORES)
 def test_a_new_store_holds_nothing(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
-        assert list(await store.tally(0, 10**15, 1)) == []
+        assert list((await store.tally(0, 10**15, 1)).found) == []
 
     with_store(opener, tmp_path, body)
 
@@ -29,7 +29,7 @@ def test_rows_are_summed_up_by_currency_and_millisecond(opener: Opener, tmp_path
     async def body(store: Store) -> None:
         await store.append([row(1, 1000, 5), row(2, 1000, -7), row(3, 1001, 1)])
         await store.append([row(4, 1000, 9, "JPY")])
-        assert set(await store.tally(0, 2000, 1)) == {
+        assert set((await store.tally(0, 2000, 1)).found) == {
             Tally("EUR", 1000, Summary(2, -2, -7, 5)),
             Tally("EUR", 1001, Summary.of(1)),
             Tally("JPY", 1000, Summary.of(9)),
@@ -42,7 +42,7 @@ def test_rows_are_summed_up_by_currency_and_millisecond(opener: Opener, tmp_path
 def test_slots_may_be_longer_than_a_millisecond(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
         await store.append([row(number, 1000 + number, 5) for number in range(120)])
-        tallies = await store.tally(1010, 2000, 60)
+        tallies = (await store.tally(1010, 2000, 60)).found
         assert sorted((tally.slot_ms, tally.summary.count) for tally in tallies) == [
             (960, 10),
             (1020, 60),
@@ -56,7 +56,7 @@ def test_slots_may_be_longer_than_a_millisecond(opener: Opener, tmp_path: Path) 
 def test_both_ends_of_a_span_are_included(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
         await store.append([row(number, number) for number in range(10)])
-        tallies = await store.tally(3, 6, 1)
+        tallies = (await store.tally(3, 6, 1)).found
         assert sorted(tally.slot_ms for tally in tallies) == [3, 4, 5, 6]
 
     with_store(opener, tmp_path, body)
@@ -67,7 +67,7 @@ def test_sums_past_64_bits_are_exact(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
         await store.append([row(number, 1000, UNITS_MAX) for number in range(7)])
         await store.append([row(number, 1001, -UNITS_MAX) for number in range(7, 14)])
-        assert {tally.summary.sum_units for tally in await store.tally(1000, 1001, 1)} == {
+        assert {tally.summary.sum_units for tally in (await store.tally(1000, 1001, 1)).found} == {
             7 * UNITS_MAX,
             -7 * UNITS_MAX,
         }
@@ -82,11 +82,58 @@ def test_clearing_forgets_what_was_appended_and_keeps_what_comes_after(
     async def body(store: Store) -> None:
         await store.append([row(1)])
         await store.clear()
-        assert list(await store.tally(0, 2000, 1)) == []
+        assert list((await store.tally(0, 2000, 1)).found) == []
         await store.append([row(2, amount_units=3)])
-        assert list(await store.tally(0, 2000, 1)) == [Tally("EUR", 1000, Summary.of(3))]
+        assert list((await store.tally(0, 2000, 1)).found) == [Tally("EUR", 1000, Summary.of(3))]
 
     with_store(opener, tmp_path, body)
+
+
+@pytest.mark.parametrize("opener", STORES)
+def test_what_was_kept_before_a_deletion_is_of_an_earlier_epoch(opener: Opener, tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        epoch = await store.append([row(1)])
+        assert await store.tally(0, 2000, 1) == (epoch, [Tally("EUR", 1000, Summary.of(1))])
+        later = await store.clear()
+        assert later > epoch
+        assert await store.epoch() == await store.append([row(2)]) == later
+        assert (await store.tally(0, 2000, 1)).epoch == later
+
+    with_store(opener, tmp_path, body)
+
+
+@pytest.mark.parametrize("opener", DURABLE_STORES)
+def test_an_epoch_outlives_a_restart(opener: Opener, tmp_path: Path) -> None:
+    epochs: list[int] = []
+
+    async def clear(store: Store) -> None:
+        epochs.append(await store.clear())
+
+    async def append(store: Store) -> None:
+        epochs.append(await store.append([row(1)]))
+
+    for body in (clear, clear, append):
+        with_store(opener, tmp_path, body)
+    first, second, appended = epochs
+    assert first < second == appended
+
+
+@pytest.mark.parametrize("opener", DURABLE_STORES)
+def test_a_store_is_known_again_by_its_identity(opener: Opener, tmp_path: Path) -> None:
+    identities: list[bytes] = []
+
+    async def note(store: Store) -> None:
+        await store.clear()
+        identities.append(identity(await store.secret()))
+
+    for path in (tmp_path, tmp_path, tmp_path / "other"):
+        path.mkdir(exist_ok=True)
+        with_store(opener, path, note)
+    with_store(lambda _: MemoryStore(), tmp_path, note)
+    first, again, *others = identities
+    assert first == again
+    assert len({first, *others}) == 3
+    assert {len(each) for each in identities} == {8}
 
 
 @pytest.mark.parametrize("opener", STORES)
@@ -99,7 +146,7 @@ def test_purging_in_steps_ends_and_takes_nothing_that_counts(opener: Opener, tmp
         while await store.purge(10):
             steps += 1
         assert steps <= 2
-        assert list(await store.tally(0, 2000, 1)) == [Tally("EUR", 1000, Summary.of(3))]
+        assert list((await store.tally(0, 2000, 1)).found) == [Tally("EUR", 1000, Summary.of(3))]
 
     with_store(opener, tmp_path, body)
 
@@ -109,7 +156,7 @@ def test_a_probe_changes_nothing(opener: Opener, tmp_path: Path) -> None:
     async def body(store: Store) -> None:
         await store.append([row(1)])
         await store.probe()
-        assert list(await store.tally(0, 2000, 1)) == [Tally("EUR", 1000, Summary.of(1))]
+        assert list((await store.tally(0, 2000, 1)).found) == [Tally("EUR", 1000, Summary.of(1))]
 
     with_store(opener, tmp_path, body)
 
@@ -139,7 +186,7 @@ def test_a_tally_is_that_of_the_rows_added_up_one_by_one(
         await store.clear()
         for batch in batches:
             await store.append([row(next(numbers), *fact) for fact in batch])
-        tallies = await store.tally(cut, 50, 1)
+        tallies = (await store.tally(cut, 50, 1)).found
         assert {(t.currency, t.slot_ms): t.summary for t in tallies} == expected
 
     with_store(opener, tmp_path_factory.getbasetemp(), body)
@@ -149,7 +196,7 @@ def test_memory_keeps_the_newest_rows_and_no_more() -> None:
     async def main() -> None:
         store = MemoryStore(rows_max=3)
         await store.append([row(number, number) for number in range(5)])
-        assert sorted(tally.slot_ms for tally in await store.tally(0, 9, 1)) == [2, 3, 4]
+        assert sorted(tally.slot_ms for tally in (await store.tally(0, 9, 1)).found) == [2, 3, 4]
 
     asyncio.run(main())
 

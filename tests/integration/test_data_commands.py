@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from app.__main__ import main
-from app.store import postgres_session
+from app.store import postgres_hold
 from tests.support.ledger_file import rows_in, salvaged_rows, sqlite_url
 from tests.support.postgres import needs_postgres, new_database_url, rows_in_database
 from tests.support.process import WAIT_SECONDS, ServiceProcess
@@ -140,7 +140,7 @@ def test_a_server_is_seeded_and_cleaned_as_well(run: Command) -> None:
         # As a service does.
         holder.execute("SELECT pg_advisory_lock(1297042529, 'ledger'::regclass::oid::int)")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(postgres_session, "_HELD_SECONDS", 0.1)
+            patch.setattr(postgres_hold, "HELD_SECONDS", 0.1)
             for words in (("seed", "--rows", "1"), ("clean", "--yes")):
                 refused = run(url, *words)
                 assert (refused.status, refused.out) == (1, "")

@@ -8,11 +8,10 @@ import pytest
 from app.core.activity import Details
 from app.core.idempotency import Key, KeyRoute, Record
 from app.core.transaction import Row, Transaction
-from app.store import postgres_session
+from app.store import postgres_hold
 from app.store.base import KeysTaken, StoreFailed, StoreRefused, StoreUnusable
 from app.store.postgres import PostgresStore
-from app.store.postgres_feed import Statement
-from app.store.postgres_session import Doubt, Session
+from app.store.postgres_session import Doubt, Session, Trace
 from tests.support.fault_proxy import COPY_DONE, Fault, FaultProxy, fault_proxy
 from tests.support.postgres import ask, ids, needs_postgres, new_database_url
 from tests.support.stores import opened, row, with_postgres
@@ -85,9 +84,9 @@ def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     asked: list[bool | None] = []
     ask_once = Session._ask
 
-    async def ask_and_note(session: Session, doubt: Doubt, question: Statement) -> bool | None:
+    async def ask_and_note(session: Session, doubt: Doubt, trace: Trace) -> bool | None:
         asked.append(None)
-        asked[-1] = await ask_once(session, doubt, question)
+        asked[-1] = await ask_once(session, doubt, trace)
         return asked[-1]
 
     async def body(store: PostgresStore, proxy: FaultProxy) -> None:
@@ -151,7 +150,7 @@ def test_connections_that_were_lost_while_nobody_used_them_cost_nothing() -> Non
         end_connections(url)
         assert await store.get(2) == row(2)
         end_connections(url)
-        assert len(await store.tally(0, 2000, 1)) == 1
+        assert len((await store.tally(0, 2000, 1)).found) == 1
         assert ids(url) == [1, 2]
 
     with_postgres(url, body)
@@ -186,7 +185,7 @@ def test_a_key_that_another_has_taken_keeps_everything_out() -> None:
 
 def test_one_database_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     url = new_database_url()
-    monkeypatch.setattr(postgres_session, "_HELD_SECONDS", 0.1)
+    monkeypatch.setattr(postgres_hold, "HELD_SECONDS", 0.1)
 
     async def body(store: PostgresStore) -> None:
         with pytest.raises(StoreUnusable, match="in use by another process"):
@@ -196,7 +195,7 @@ def test_one_database_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> Non
         end_connections(url)
         another = PostgresStore(url)
         await another.open()
-        with pytest.raises(StoreFailed, match="another process has taken"):
+        with pytest.raises(StoreFailed, match="in use by another process"):
             await store.append([row(2)])
         await another.append([row(3)])
         await another.close()

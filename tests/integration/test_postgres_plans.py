@@ -6,6 +6,7 @@ import pytest
 
 from app.core.activity import Product, Status, TransactionType
 from app.core.question import Place, Portion, Question
+from app.store.postgres_figures import USER_FIGURES
 from loadtest.plans import explain, settle
 from tests.support.postgres import ask, needs_postgres, new_database_url
 
@@ -67,3 +68,10 @@ def test_what_is_frequent_alone_and_perhaps_not_together_is_looked_up_together(
 @pytest.mark.parametrize("question", [Question(), Question(user_id="u-1"), Question(currency="EUR")])
 def test_rows_that_are_skipped_are_not_read(url: str, question: Question) -> None:
     assert "Index Only Scan" in plan(url, question, Portion(20, offset=1000))
+
+
+def test_figures_of_a_user_are_read_from_the_rows_of_that_user_alone(url: str) -> None:
+    values = USER_FIGURES.replace("%s", "'u-1'", 1).replace("%s", "1990")
+    plan = "\n".join(line for (line,) in ask(url, f"EXPLAIN (COSTS off) {values}"))
+    assert "transactions_by_user" in plan
+    assert "Index Cond: ((user_id = 'u-1'::text) AND (timestamp_ms >= 1990))" in plan

@@ -145,7 +145,7 @@ def test_a_database_is_made_ready_by_a_command_and_not_by_a_start(
         assert service.complaint() == (
             "millrace: the database has no 0001_ledger.sql yet: run `python -m app migrate` first\n"
         )
-    assert migrate(url) == (0, "applied 0001_ledger.sql\n", "")
+    assert migrate(url) == (0, "applied 0001_ledger.sql\napplied 0002_nodes.sql\n", "")
     assert migrate(url) == (0, "up to date\n", "")
     ask(url, "INSERT INTO migrations VALUES (999, '0999_later.sql', '')")
     status, _, complaint = migrate(url)
@@ -161,7 +161,7 @@ def test_of_two_that_migrate_at_once_one_does_it() -> None:
     async def migrate_twice() -> tuple[list[str], list[str]]:
         return await asyncio.gather(postgres.migrate(url), postgres.migrate(url))
 
-    assert sorted(asyncio.run(migrate_twice())) == [[], ["0001_ledger.sql"]]
+    assert sorted(asyncio.run(migrate_twice())) == [[], ["0001_ledger.sql", "0002_nodes.sql"]]
 
 
 def test_a_file_is_migrated_by_the_command_too(

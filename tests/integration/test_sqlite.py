@@ -47,7 +47,7 @@ def test_cleared_rows_stay_cleared_after_a_restart(tmp_path: Path) -> None:
         await store.clear()
 
     async def look(store: SQLiteStore) -> None:
-        assert list(await store.tally(0, 2000, 1)) == []
+        assert list((await store.tally(0, 2000, 1)).found) == []
 
     with_sqlite(path, fill_and_clear)
     with_sqlite(path, look)
@@ -209,10 +209,10 @@ def test_a_full_disk_refuses_the_batch_whole_and_takes_the_next_when_there_is_ro
             disk.fail("write", write, apsw.FullError)
             with pytest.raises(StoreRefused):
                 await store.append([row(number, number) for number in range(500)])
-            assert len(await store.tally(0, 2000, 1)) == 1
+            assert len((await store.tally(0, 2000, 1)).found) == 1
         disk.fail("", 0, apsw.IOError)
         await store.append([row(2, 1001)])
-        assert len(await store.tally(0, 2000, 1)) == 2
+        assert len((await store.tally(0, 2000, 1)).found) == 2
 
     with_sqlite(tmp_path / "ledger.db", body)
 

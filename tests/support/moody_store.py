@@ -6,7 +6,7 @@ from enum import Enum, auto
 from app.core.idempotency import Record
 from app.core.question import Page, Portion, Question
 from app.core.transaction import Row
-from app.store.base import MemoryStore, StoreFailed, StoreRefused, Tally
+from app.store.base import MemoryStore, StoreFailed, StoreRefused, Tallies
 
 
 class Mood(Enum):
@@ -34,11 +34,13 @@ class MoodyStore(MemoryStore):
         self._decide()
         return await super().clear()
 
-    async def tally(self, from_ms: int, to_ms: int, resolution_ms: int) -> Sequence[Tally]:
+    async def tally(
+        self, from_ms: int, to_ms: int, resolution_ms: int, node: str | None = None
+    ) -> Tallies:
         if self._mood is Mood.CANNOT_READ and self._is_open:
             raise StoreRefused("locked")
         self._is_open = True
-        return await super().tally(from_ms, to_ms, resolution_ms)
+        return await super().tally(from_ms, to_ms, resolution_ms, node)
 
     async def get(self, identifier: int) -> Row | None:
         self._decide()
