@@ -60,7 +60,7 @@ def build_service(
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Service:
     """Build every part. `on_failure` is called with the reason when the store breaks."""
-    store = build_store(settings)
+    store = build_store(settings, is_node=bool(settings.redis_url))
     shape = Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms)
     ledger = Ledger(
         store,
@@ -126,21 +126,21 @@ def _build_membership(settings: Settings, shape: Shape) -> Membership:
     return Membership(settings.node, RedisExchange(settings.redis_url, kept_ms))
 
 
-def build_store(settings: Settings) -> Store:
-    """What DATABASE_URL names, not yet opened."""
+def build_store(settings: Settings, *, is_node: bool = False) -> Store:
+    """What DATABASE_URL names, not yet opened: to be had alone, or as a node beside others."""
     if settings.has_database_server:
-        return _build_postgres(settings.database_url)
+        return _build_postgres(settings.database_url, settings.node if is_node else None)
     path = settings.database_path
     return MemoryStore() if path is None else SQLiteStore(path)
 
 
-def _build_postgres(url: str) -> Store:
+def _build_postgres(url: str, node: str | None) -> Store:
     try:
         # Its driver is an extra: who keeps a file need not have it.
         from app.store.postgres import PostgresStore
     except ImportError:
         raise SettingsError(NO_DRIVER) from None
     try:
-        return PostgresStore(url)
+        return PostgresStore(url, node)
     except StoreUnusable as error:
         raise SettingsError(str(error)) from None

@@ -1,139 +1,30 @@
 """Several nodes over a real Redis: the same truth on each of them, whatever becomes of one another."""
 
 import asyncio
-import contextlib
-import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
+from tests.support.cluster import KILL_ROUNDS, SECONDS, Node, agree, nodes_of, run_on, under_load, watch
 from tests.support.ledger_file import sqlite_url
 from tests.support.posters import Posters, spread
-from tests.support.process import WAIT_SECONDS, ServiceProcess
-from tests.support.redis import RedisServer, needs_redis, redis_server
+from tests.support.redis import RedisServer, needs_redis
+from tests.support.redis import redis_server as redis
 
 pytestmark = needs_redis
-
-SECONDS = float(os.environ.get("MILLRACE_NODES_SECONDS", "0.5"))
-KILL_ROUNDS = int(os.environ.get("MILLRACE_NODES_KILL_ROUNDS", "1"))
-Json = dict[str, Any]
-NAMES = ("a", "b", "c")
+__all__ = ["redis"]
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-class Node:
-    """A node that may be killed and started again, over a file of its own."""
-
-    def __init__(self, name: str, redis: RedisServer, directory: Path, number: int) -> None:
-        self.number = number
-        self._environment = {
-            "NODE_ID": name,
-            # A database of its own for each test.
-            "REDIS_URL": redis.url.replace("/0", f"/{number}"),
-            "DATABASE_URL": sqlite_url(directory / f"{name}.db"),
-            "WINDOW_SECONDS": "3600",
-        }
-        self.process = ServiceProcess(self._environment)
-        self.url = ""
-
-    def wait(self) -> None:
-        """Until it serves; from then on it keeps its port."""
-        self.url = self.process.serving()
-        self._environment["PORT"] = self.url.rpartition(":")[2]
-
-    def kill(self) -> None:
-        self.process.__exit__(None, None, None)
-
-    def start(self) -> None:
-        self.process = ServiceProcess(self._environment)
-        self.wait()
-
-    def stats(self) -> Json:
-        return self._get("/stats")
-
-    def health(self) -> Json:
-        return self._get("/api/v1/health")
-
-    def _get(self, path: str) -> Json:
-        answer: Json = httpx.get(f"{self.url}{path}", timeout=WAIT_SECONDS).json()
-        return answer
-
-
-_numbers = iter(range(1, 16))
-
-
-@contextlib.contextmanager
-def nodes_of(redis: RedisServer, directory: Path) -> Iterator[list[Node]]:
-    number = next(_numbers)
-    with contextlib.ExitStack() as stack:
-        nodes = []
-        for name in NAMES:
-            node = Node(name, redis, directory, number)
-            stack.callback(node.kill)
-            nodes.append(node)
-        for node in nodes:
-            node.wait()
-        yield nodes
-
-
-async def under_load(posters: Posters, body: Awaitable[None]) -> None:
-    async with asyncio.timeout(60 + 2 * SECONDS):
-        running = asyncio.create_task(posters.run())
-        await body
-        posters.stop()
-        await running
-
-
-async def agree(nodes: list[Node], posters: Posters, *, unknown: int = 0) -> None:
-    """Wait until all nodes answer alike, and hold that against what was acknowledged."""
-    count_min = len(posters.acknowledged_ms)
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        told = [node.stats() for node in nodes]
-        figures = {(each["count"], each["sum"]) for each in told}
-        counts = {each["count"] for each in told}
-        assert max(counts) <= count_min + unknown
-        if len(figures) == 1 and min(counts) >= count_min:
-            break
-        assert time.monotonic() < deadline, (told, count_min)
-        await asyncio.sleep(0.01)
-    if not unknown:
-        assert [(each["count"], round(each["sum"] * 10**8)) for each in told] == [
-            (count_min, posters.acknowledged_units)
-        ] * len(nodes)
-
-
-async def watch(nodes: list[Node], posters: Posters, seconds: float) -> None:
-    """Ask all nodes without pause: never more than the truth, nor less than they say they know."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        for node in nodes:
-            told = await posters.ask(node.url)
-            assert told.counted_min <= told.counted <= told.counted_max, told
-
-
-def run_on(nodes: list[Node], body: Callable[[Posters], Awaitable[None]], **options: object) -> Posters:
-    async def main() -> Posters:
-        posters = Posters([node.url for node in nodes], **options)  # type: ignore[arg-type]
-        await under_load(posters, body(posters))
-        await agree(nodes, posters, unknown=len(posters.lost))
-        return posters
-
-    return asyncio.run(main())
+def on_files(directory: Path) -> Callable[[str], str]:
+    """A file of its own for each."""
+    return lambda name: sqlite_url(directory / f"{name}.db")
 
 
 def test_all_nodes_answer_what_was_posted_to_any_of_them(redis: RedisServer, tmp_path: Path) -> None:
-    with nodes_of(redis, tmp_path) as nodes:
+    with nodes_of(redis, on_files(tmp_path)) as nodes:
         posters = run_on(nodes, lambda posters: watch(nodes, posters, SECONDS))
         assert not posters.refusals
         assert not posters.lost
@@ -146,7 +37,7 @@ def test_all_nodes_answer_what_was_posted_to_any_of_them(redis: RedisServer, tmp
 def test_without_redis_transactions_are_taken_in_and_statistics_go_on(
     redis: RedisServer, tmp_path: Path, fault: str
 ) -> None:
-    with nodes_of(redis, tmp_path) as nodes:
+    with nodes_of(redis, on_files(tmp_path)) as nodes:
 
         async def body(posters: Posters) -> None:
             await posters.reach(100)
@@ -174,7 +65,7 @@ def test_without_redis_transactions_are_taken_in_and_statistics_go_on(
 def test_a_node_that_is_killed_and_started_again_is_counted_once(
     redis: RedisServer, tmp_path: Path
 ) -> None:
-    with nodes_of(redis, tmp_path) as nodes:
+    with nodes_of(redis, on_files(tmp_path)) as nodes:
 
         async def body(posters: Posters) -> None:
             for number in range(KILL_ROUNDS):
@@ -190,7 +81,7 @@ def test_a_node_that_is_killed_and_started_again_is_counted_once(
 
 
 def test_a_node_that_takes_leave_has_told_everything(redis: RedisServer, tmp_path: Path) -> None:
-    with nodes_of(redis, tmp_path) as nodes:
+    with nodes_of(redis, on_files(tmp_path)) as nodes:
 
         async def body(posters: Posters) -> None:
             await posters.reach(200)
@@ -211,7 +102,7 @@ def test_a_node_that_takes_leave_has_told_everything(redis: RedisServer, tmp_pat
 def test_a_node_that_is_gone_is_missed_and_what_it_told_stays(
     redis: RedisServer, tmp_path: Path
 ) -> None:
-    with nodes_of(redis, tmp_path) as nodes:
+    with nodes_of(redis, on_files(tmp_path)) as nodes:
 
         async def body(posters: Posters) -> None:
             await posters.reach(300)
@@ -228,7 +119,7 @@ def test_a_node_that_is_gone_is_missed_and_what_it_told_stays(
         while (told := nodes[0].stats())["nodes"] == 2:
             time.sleep(0.01)
         assert (told["nodes"], told["count"]) == (1, count)
-        late = Node("d", redis, tmp_path, nodes[0].number)
+        late = Node("d", nodes[0].redis_url, sqlite_url(tmp_path / "d.db"))
         try:
             late.wait()
             assert late.stats()["count"] == count
@@ -241,7 +132,7 @@ def test_redis_has_a_bounded_number_of_commands_and_bytes_to_bear(
     redis: RedisServer, tmp_path: Path, load: str
 ) -> None:
     """A hundred commands and a megabyte a second for each node, whatever is posted."""
-    with nodes_of(redis, tmp_path) as nodes:
+    with nodes_of(redis, on_files(tmp_path)) as nodes:
 
         async def measure() -> None:
             before, began = redis.work(), time.monotonic()

@@ -1,6 +1,5 @@
 """A real Redis: a throwaway server, that may be killed, stopped in its tracks, and started again."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -40,9 +39,21 @@ class RedisServer:
     def start(self) -> None:
         """Start, and wait until it answers."""
         assert _PROGRAM is not None
-        words = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+        # Each test has a database of its own.
+        words = (
+            "--databases",
+            "64",
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        )
         self._process = subprocess.Popen(
-            [_PROGRAM, *words, "--dir", str(self._directory)],
+            [_PROGRAM, *words, "--save", "", "--appendonly", "no", "--dir", str(self._directory)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -90,9 +101,9 @@ class RedisServer:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-@contextlib.contextmanager
+@pytest.fixture(scope="module")
 def redis_server() -> Iterator[RedisServer]:
-    """A server for as long as it is needed."""
+    """One for all tests of a file."""
     server = RedisServer()
     try:
         yield server
