@@ -107,9 +107,6 @@ class Store(Protocol):
         Returns the deletion epoch that has begun with it: a number that only grows.
         """
 
-    async def epoch(self) -> int:
-        """The deletion epoch of all rows there are."""
-
     async def purge(self, rows_max: int) -> bool:
         """Give back the space of some cleared rows; whether there are more."""
 
@@ -205,10 +202,6 @@ class MemoryStore:
         self._rows.clear()
         self._walk = []
         self._epoch += 1
-        return self._epoch
-
-    async def epoch(self) -> int:
-        """How often the rows were cleared."""
         return self._epoch
 
     async def purge(self, rows_max: int) -> bool:

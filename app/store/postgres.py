@@ -24,9 +24,8 @@ from app.store.base import SECRET_BYTES, Recent, StoreRefused, StoreUnusable, Ta
 from app.store.postgres_copy import COPY_RECORDS, COPY_ROWS, packed_records, packed_rows
 from app.store.postgres_feed import GET, Statement, page_statements, read_row, total_statement
 from app.store.postgres_figures import TALLY_SECONDS
-from app.store.postgres_hold import value_of
 from app.store.postgres_readers import Readers
-from app.store.postgres_session import EPOCH, Doubt, Session, Trace, line, row_of
+from app.store.postgres_session import Doubt, Session, Trace, line, row_of
 
 _CONNECT_SECONDS: Final = 3
 
@@ -127,12 +126,6 @@ class PostgresStore:
             if doubt is None or not await self._session.outcome(doubt, lambda _: question):
                 raise
         self._epoch = clearings
-        return self._epoch
-
-    async def epoch(self) -> int:
-        """How often the rows were cleared."""
-        async with self._session.connected() as connection:
-            self._epoch = int(await value_of(connection, EPOCH))
         return self._epoch
 
     async def purge(self, rows_max: int) -> bool:

@@ -107,10 +107,6 @@ class SQLiteStore:
         self._feed.note(self._tip)
         return self._epoch
 
-    async def epoch(self) -> int:
-        """Was read when the database was opened, and is raised here alone."""
-        return self._epoch
-
     async def purge(self, rows_max: int) -> bool:
         """Delete some of the rows of earlier epochs; whether there are more."""
         return await self._write(sql.PURGE, (rows_max,)) == rows_max
