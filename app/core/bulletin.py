@@ -5,9 +5,10 @@ they come to the same. Most slots hold one transaction, so those are told shortl
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from app.core.money import UNITS_MAX
 from app.core.window import Part
@@ -22,6 +23,14 @@ _LOW_MASK: Final = (1 << _LOW_BITS) - 1
 _SINGLE: Final = 2
 _SEVERAL: Final = 6
 
+# What is told is written into answers and logs, and added up in 64 bits: nothing else is let in. Far
+# more than anyone tells at once, or counts in a window.
+_Node = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,64}\Z")]
+_Currency = Annotated[str, Meta(pattern=r"\A[A-Z0-9]{2,12}\Z")]
+_Numbers = Annotated[Sequence[int], Meta(max_length=60_000)]
+_COUNT_MAX: Final = 1 << 40
+_Milliseconds = Annotated[int, Meta(ge=0, le=1 << 53)]
+
 
 class Unreadable(ValueError):
     """These bytes are no bulletin that this version reads."""
@@ -30,10 +39,10 @@ class Unreadable(ValueError):
 class Slots(msgspec.Struct, frozen=True, array_like=True):
     """Slots of one currency: each by its distance from the one before, then what it holds."""
 
-    currency: str
-    singles: Sequence[int]
+    currency: _Currency
+    singles: _Numbers
     """Distance and units of those with one amount."""
-    several: Sequence[int]
+    several: _Numbers
     """Distance, count, high and low part of the sum, minimum and maximum of the others."""
 
     @classmethod
@@ -61,18 +70,24 @@ class Slots(msgspec.Struct, frozen=True, array_like=True):
         numbers = iter(self.singles)
         for distance, units in zip(numbers, numbers, strict=True):
             slot += distance
-            _check(1, units, units)
+            _check(distance, 1, units, units, units)
             yield slot * resolution_ms, 1, units, units, units
         slot = 0
         numbers = iter(self.several)
         for distance, count, high, low, min_units, max_units in zip(*[numbers] * _SEVERAL, strict=True):
             slot += distance
-            _check(count, min_units, max_units)
-            yield slot * resolution_ms, count, (high << _LOW_BITS) + low, min_units, max_units
+            sum_units = (high << _LOW_BITS) + low
+            _check(distance, count, sum_units, min_units, max_units)
+            yield slot * resolution_ms, count, sum_units, min_units, max_units
 
 
-def _check(count: int, min_units: int, max_units: int) -> None:
-    if count < 1 or not -UNITS_MAX <= min_units <= max_units <= UNITS_MAX:
+def _check(distance: int, count: int, sum_units: int, min_units: int, max_units: int) -> None:
+    # Slots come in order, so none comes twice.
+    if distance < 1 or not (
+        1 <= count <= _COUNT_MAX
+        and -UNITS_MAX <= min_units <= max_units <= UNITS_MAX
+        and count * min_units <= sum_units <= count * max_units
+    ):
         raise Unreadable("a slot holds what none can")
 
 
@@ -80,21 +95,21 @@ class Bulletin(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     """One telling. Times are by the clock of the node that tells, in milliseconds since the epoch."""
 
     version: int
-    node: str
-    store: bytes
+    node: _Node
+    store: Annotated[bytes, Meta(max_length=64)]
     """What the node's rows are kept in."""
-    epoch: int
+    epoch: Annotated[int, Meta(ge=0)]
     """The store's deletion epoch: what is of an earlier one is deleted."""
     window_ms: int
-    resolution_ms: int
-    told_ms: int
-    complete_ms: int
+    resolution_ms: Annotated[int, Meta(ge=1)]
+    told_ms: _Milliseconds
+    complete_ms: _Milliseconds
     """Whatever the node had counted by then, it has told."""
-    ahead_ms: float
+    ahead_ms: Annotated[float, Meta(ge=-1e12, le=1e12)]
     """How far its clock is ahead of the exchange's, as it has measured it."""
     is_last: bool
     """Whether the node leaves, and has nothing more to tell."""
-    slots: Sequence[Slots]
+    slots: Annotated[Sequence[Slots], Meta(max_length=1000)]
 
     def encode(self) -> bytes:
         """As bytes."""
@@ -105,7 +120,7 @@ class Bulletin(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
         """From bytes. Raises Unreadable."""
         try:
             bulletin = _decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise Unreadable(str(error)) from error
         if bulletin.version != BULLETIN_VERSION:
             raise Unreadable(f"of version {bulletin.version}")

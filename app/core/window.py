@@ -218,6 +218,12 @@ class Window:
         held = self._held(timestamp_ms)
         return (timestamp_ms, *held) if held[0] else None
 
+    def is_past(self, other: "Window") -> bool:
+        """Whether this ring has moved past all that the other one, of the same shape, holds."""
+        if self._newest is None or other._newest is None:
+            return other._newest is None
+        return other._newest <= self._newest - self._spans
+
     def parts(self) -> list[Part]:
         """All there is, by slot, each named by its start."""
         newest = self._newest

@@ -50,6 +50,13 @@ class Windows:
         window = self._windows.get(currency)
         return () if window is None else window.parts()
 
+    def is_past(self, others: "Windows") -> bool:
+        """Whether these have moved past all that those hold, and that was added to these as well."""
+        return all(
+            code not in self._windows or self._windows[code].is_past(window)
+            for code, window in others._windows.items()
+        )
+
     @property
     def currencies(self) -> list[str]:
         """Those that anything was counted of."""

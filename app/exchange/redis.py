@@ -47,7 +47,7 @@ class RedisExchange:
         self._position = _BEGINNING
         self._last_ms: int | None = None
         self._witness: bytes | None = None
-        """Something this node has told, which must be there for as long as it is kept."""
+        """What this node has told last: what is there is there with all before it."""
         self._care_due = 0.0
 
     async def swap(self, message: bytes) -> Heard:
@@ -90,7 +90,7 @@ class RedisExchange:
         has_lost = has_care and self._witness is not None and not care[1]
         if has_care:
             self._care_due = now + _CARE_SECONDS
-            self._witness = own
+        self._witness = own
         if has_lost:
             # Its clock may have been set back, too.
             self.rewind()

@@ -12,57 +12,33 @@ is the total, which takes as long as one node's alone.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from math import ceil
 from statistics import median
 from typing import Final, NamedTuple
 
 import msgspec
 
 from app.core.bulletin import BULLETIN_VERSION, Bulletin, Slots, Unreadable
-from app.core.window import Shape
+from app.core.window import SLOTS_PER_SPAN, Part, Shape
 from app.core.windows import Counted, Windows
 from app.ledger.condition import Condition, NodeCondition
+from app.ledger.early import Early
+from app.ledger.peer import SILENT_MS_MAX, Peer, Source
 from app.ledger.statistics import Freshness, Statistics
 from app.ledger.unsaid import Unsaid
 
-# Who has said nothing for so long, while others were heard, has vanished.
-SILENT_MS_MAX: Final = 3000
 # A clock that is further from most others' than this moves the edges of the window by too much.
 SKEW_MS_MAX: Final = 500
 # The ring has room for more than this beyond the latest time that is taken in: see Shape.rewind_ms.
 _AHEAD_MS_MAX: Final = 2 * SKEW_MS_MAX
 # How far the clock is ahead is what the quickest of so many exchanges has shown.
 _SAMPLES: Final = 64
+# Besides what the exchange's own duration leaves open: both clocks are read in whole milliseconds.
+_READING_MS: Final = 2
+# Clocks drift by less in so many exchanges; what differs by more was set.
+_DRIFT_MS_MAX: Final = 5
 
 _CONDITION: Final = {False: Condition.HEALTHY, True: Condition.DEGRADED}
-
-
-class Source(NamedTuple):
-    """Who counted something, and where its rows are."""
-
-    node: str
-    store: bytes
-
-
-class Peer:
-    """What is known of another node."""
-
-    def __init__(self, source: Source, shape: Shape) -> None:
-        self.source = source
-        self.windows = Windows(shape)
-        self.heard_ms: int | None = None
-        """When it was last heard, by this node's clock; None where only its store has told of it."""
-        self.complete_ms = 0
-        """Up to when it has told everything, by this node's clock."""
-        self.ahead_ms = 0.0
-        self.has_left = False
-        self.is_whole = False
-        """Whether the store has told of it since it was last heard: nothing it counted is missing."""
-
-    def is_silent(self, now_ms: int, listening_since_ms: int) -> bool:
-        """Whether it has vanished without a word, as far as it could have been heard."""
-        if self.has_left or self.heard_ms is None:
-            return False
-        return now_ms - max(self.heard_ms, listening_since_ms) > SILENT_MS_MAX
 
 
 class Cluster:
@@ -76,7 +52,7 @@ class Cluster:
     ) -> None:
         self.me = me
         self._shape = shape
-        self._statistics = statistics
+        self.statistics = statistics
         self._on_epoch = on_epoch
         self._own = Windows(shape)
         self._unsaid = Unsaid()
@@ -85,8 +61,14 @@ class Cluster:
         """The newest epoch known of each store."""
         self._samples: deque[tuple[float, float]] = deque(maxlen=_SAMPLES)
         self._was_skewed = False
+        self._is_in_doubt = False
+        """Whether the exchange has failed since it was last told anything."""
         self.listening_since_ms = 0
         """Since when the others could be heard."""
+        self.abreast_ms = 0
+        """When all that there was to hear was heard. Whoever came since is not known of."""
+        self._unreadable_ms = 0
+        self._early: Early[tuple[Source, int]] = Early()
 
     def count(self, counted: Counted) -> None:
         """This node has counted something, which is in the total already."""
@@ -96,17 +78,24 @@ class Cluster:
             self._unsaid.note(currency, (ms - ms % resolution_ms for ms, *_ in parts))
 
     def restart(self, shape: Shape, epoch: int, kept: Mapping[str | None, Counted]) -> None:
-        """Begin anew from what the store has kept, by node; None is this one, alone with its store."""
+        """Begin anew from what the store has kept, by node; None is this one, alone with its store.
+
+        What is known of others stays known: the exchange may have lost it since.
+        """
+        is_same = self._epochs.get(self.me.store) == epoch
         self._shape = shape
-        self._epochs = {self.me.store: epoch}
-        self._peers.clear()
+        self._epochs[self.me.store] = epoch
         self._own.restart(shape)
         self._unsaid.clear()
-        self._statistics.restart(shape)
+        self.statistics.restart(shape)
+        for peer in self._peers.values():
+            known, peer.windows, peer.complete_ms = peer.windows, Windows(shape), 0
+            if is_same or peer.source.store != self.me.store:
+                self._lift(peer, {code: known.parts(code) for code in known.currencies})
         for node, counted in kept.items():
             if node in (None, self.me.node):
                 self._own.add(counted)
-                self._statistics.add(counted)
+                self.statistics.add(counted)
             else:
                 self._lift(self._peer(Source(node, self.me.store)), counted)
         self.tell_all()
@@ -126,6 +115,10 @@ class Cluster:
             if parts:
                 slots.append(Slots.of(currency, parts, resolution_ms))
         complete_ms = self._unsaid.complete_then_ms
+        # Before anything has shown how far this clock is ahead, no instant of it says anything;
+        # an exchange that has failed may have lost what was told before; and who has started by a clock
+        # that is wrong may not have read back what the others still ask for.
+        is_sure = complete_ms and self._samples and not self._is_in_doubt and not self.is_skewed
         bulletin = Bulletin(
             version=BULLETIN_VERSION,
             node=self.me.node,
@@ -134,39 +127,67 @@ class Cluster:
             window_ms=self._shape.window_ms,
             resolution_ms=resolution_ms,
             told_ms=now_ms,
-            complete_ms=complete_ms,
+            complete_ms=complete_ms - self._doubt_ms if is_sure else 0,
             ahead_ms=self.ahead_ms,
             is_last=False,
             slots=slots,
         )
-        return Telling(bulletin, taken)
+        return Telling(bulletin, taken, complete_ms)
 
     def note_told(self, telling: "Telling") -> None:
         """It was told."""
-        self._unsaid.complete_ms = telling.bulletin.complete_ms
+        # Unless what was said was taken back meanwhile.
+        self._unsaid.complete_ms = min(telling.complete_ms, self._unsaid.complete_then_ms)
+        self._is_in_doubt = False
 
     def note_untold(self, telling: "Telling") -> None:
         """It may not have been told."""
+        self._is_in_doubt = True
         if telling.bulletin.epoch == self._epochs.get(self.me.store, 0):
             self._unsaid.put_back(telling.taken)
 
     def tell_all(self) -> None:
         """Tell everything once more: what was told is lost, or was not believed."""
+        self._unsaid.take_back()
         for currency in self._own.currencies:
             self._unsaid.note(currency, (part[0] for part in self._own.parts(currency)))
 
-    def note_clock(self, ahead_ms: float, width_ms: float) -> None:
-        """An exchange has shown that this clock is so far ahead of the exchange's, give or take."""
+    def note_clock(self, ahead_ms: float, width_ms: float, now_ms: int) -> bool:
+        """An exchange has shown that this clock is so far ahead of the exchange's, give or take.
+
+        True where this clock could not be gone by, and can be again: what lay too far ahead of it to be
+        taken in is to be heard once more.
+        """
+        if self._samples:
+            known_width_ms, known_ahead_ms = min(self._samples)
+            if abs(ahead_ms - known_ahead_ms) > (width_ms + known_width_ms) / 2 + _DRIFT_MS_MAX:
+                self.note_step(now_ms)
         self._samples.append((width_ms, ahead_ms))
-        is_skewed = self.is_skewed
-        if self._was_skewed and not is_skewed:
+        was_skewed, self._was_skewed = self._was_skewed, self.is_skewed
+        is_mended = was_skewed and not self._was_skewed
+        if is_mended:
             self.tell_all()
-        self._was_skewed = is_skewed
+        return is_mended
+
+    def note_step(self, now_ms: int) -> None:
+        """This clock, or the exchange's, was set: what was said by it before says nothing now."""
+        self._samples.clear()
+        self.listening_since_ms = now_ms
+        self.abreast_ms = 0
+        for peer in self._peers.values():
+            peer.complete_ms = 0
+            if peer.heard_ms is not None:
+                peer.heard_ms = min(peer.heard_ms, now_ms)
 
     @property
     def ahead_ms(self) -> float:
         """How far this node's clock is ahead of the exchange's."""
         return min(self._samples)[1] if self._samples else 0.0
+
+    @property
+    def _doubt_ms(self) -> int:
+        """By how much that may be wrong."""
+        return ceil(min(self._samples)[0] / 2) + _READING_MS if self._samples else 0
 
     @property
     def skew_ms(self) -> float:
@@ -187,26 +208,51 @@ class Cluster:
         shape = self._shape
         if (bulletin.window_ms, bulletin.resolution_ms) != (shape.window_ms, shape.resolution_ms):
             raise Unreadable(f"node {bulletin.node!r} has a window of {bulletin.window_ms} ms")
-        counted = self._readable(bulletin, now_ms)
+        counted = self._readable(bulletin)
         if bulletin.epoch > self._epochs.get(source.store, -1):
             self._learn_epoch(source.store, bulletin.epoch)
         peer = self._peer(source)
         # By its own clock, so that what lay in the exchange for long is not taken for fresh.
         by_this_clock_ms = self.ahead_ms - bulletin.ahead_ms
         peer.heard_ms = max(peer.heard_ms or 0, min(now_ms, round(bulletin.told_ms + by_this_clock_ms)))
-        peer.complete_ms = max(peer.complete_ms, round(bulletin.complete_ms + by_this_clock_ms))
+        complete_ms = round(bulletin.complete_ms + by_this_clock_ms) - self._doubt_ms
+        # It may have been later: whoever tells everything once more takes back what it said of it.
+        peer.complete_ms = max(min(now_ms, complete_ms), 0)
         peer.ahead_ms = bulletin.ahead_ms
         peer.has_left = bulletin.is_last
-        peer.is_whole = False
+        peer.attested_ms = None
         if bulletin.epoch == self._epochs[source.store]:
-            self._lift(peer, counted)
+            teller = source, bulletin.epoch
+            self._lift(peer, self._early.sift(teller, counted, self._latest_ms(now_ms)))
 
-    def adopt(self, node: str, epoch: int, counted: Counted) -> None:
-        """Take in what this node's own store has kept of another node, in an epoch."""
-        peer = self._peer(Source(node, self.me.store))
-        if epoch == self._epochs.get(self.me.store, 0):
-            self._lift(peer, counted)
-            peer.is_whole = True
+    def hear_early(self, now_ms: int) -> None:
+        """Take in what was too early when it was told, and is not any more."""
+        for (source, epoch), currency, part in self._early.due(self._latest_ms(now_ms)):
+            if epoch == self._epochs.get(source.store):
+                self._lift(self._peer(source), {currency: [part]})
+
+    def _latest_ms(self, now_ms: int) -> int:
+        # What lies so far ahead that the ring would lose its other end to it is too early.
+        return now_ms + self._shape.ahead_ms + _AHEAD_MS_MAX
+
+    def note_unreadable(self, now_ms: int) -> None:
+        """Somebody tells what this node cannot read."""
+        self._unreadable_ms = now_ms
+
+    def adopt(self, node: str, epoch: int, counted: Counted, asked_ms: int) -> bool:
+        """Take in what this node's own store, asked then, has kept of another node, in an epoch.
+
+        Whether that is the first it tells of that node since the node was heard.
+        """
+        store = self.me.store
+        if epoch > self._epochs.get(store, 0):
+            self._learn_epoch(store, epoch)
+        if epoch < self._epochs.get(store, 0):
+            return False
+        peer = self._peer(Source(node, store))
+        self._lift(peer, counted)
+        is_first, peer.attested_ms = peer.attested_ms is None, asked_ms
+        return is_first
 
     def vanished(self, now_ms: int) -> list[str]:
         """Nodes that left without a word, and whose rows this node's store can tell of."""
@@ -214,28 +260,46 @@ class Cluster:
             peer.source.node
             for peer in self._peers.values()
             if peer.is_silent(now_ms, self.listening_since_ms)
-            and not peer.is_whole
+            and not peer.is_attested(now_ms)
             and peer.source.store == self.me.store
         ]
 
     def freshness(self, now_ms: int, *, is_cut_off: bool) -> Freshness:
-        """How much is known; `is_cut_off` where nobody can be heard. Forgets whom nobody can miss."""
-        window_ms = self._shape.window_ms
-        oldest_ms = now_ms - window_ms - self._shape.ahead_ms - self._shape.rewind_ms_max
-        present: list[Peer] = []
-        is_missing = is_cut_off
-        for peer in list(self._peers.values()):
-            if peer.heard_ms is None:
+        """How much is known; `is_cut_off` where not all can be heard."""
+        is_unread = now_ms - self._unreadable_ms <= SILENT_MS_MAX
+        nodes, is_missing = 1, is_cut_off or self.is_skewed or is_unread
+        known_ms = [self.abreast_ms]
+        for peer in self._peers.values():
+            if peer.heard_ms is None or peer.has_left:
                 continue
-            if peer.heard_ms < oldest_ms and not is_cut_off:
-                del self._peers[peer.source]
-            elif peer.is_silent(now_ms, self.listening_since_ms) and not is_cut_off:
-                is_missing |= not peer.is_whole
-            elif not peer.has_left:
-                present.append(peer)
+            if is_cut_off or not peer.is_silent(now_ms, self.listening_since_ms):
+                nodes += 1
+                known_ms.append(peer.complete_ms)
+            elif peer.attested_ms is not None:
+                known_ms.append(peer.attested_ms)
+            else:
+                is_missing = True
         # What is older than the window is missed by nobody.
-        complete_ms = min((max(peer.complete_ms, now_ms - window_ms) for peer in present), default=None)
-        return Freshness(len(present) + 1, complete_ms, is_missing or self.is_skewed)
+        complete_ms = max(min(known_ms), now_ms - self._shape.window_ms)
+        return Freshness(nodes, complete_ms, is_missing)
+
+    def forget(self, now_ms: int) -> None:
+        """Forget those who were heard so long ago that nothing they told lies in the window."""
+        shape = self._shape
+        span_ms = SLOTS_PER_SPAN * shape.resolution_ms
+        oldest_ms = now_ms - shape.window_ms - shape.ahead_ms - shape.rewind_ms_max - span_ms
+        gone = [
+            peer
+            for peer in self._peers.values()
+            if peer.heard_ms is not None and max(peer.heard_ms, self.listening_since_ms) < oldest_ms
+        ]
+        for peer in gone:
+            del self._peers[peer.source]
+        stores = {self.me.store, *(source.store for source in self._peers)}
+        self._epochs = {store: epoch for store, epoch in self._epochs.items() if store in stores}
+        # Should it tell the same again, it must not be counted twice.
+        if not all(self.statistics.windows.is_past(peer.windows) for peer in gone):
+            self.count_anew()
 
     def conditions(self, now_ms: int) -> list[NodeCondition]:
         """How the others are that were heard of and have not taken leave, by name."""
@@ -262,17 +326,17 @@ class Cluster:
     def _lift(self, peer: Peer, counted: Counted) -> None:
         added = peer.windows.lift(counted)
         if added:
-            self._statistics.add(added)
+            self.statistics.add(added)
 
-    def _readable(self, bulletin: Bulletin, now_ms: int) -> Counted:
-        """What it tells, but for what lies so far ahead that the ring would lose its other end to it."""
-        latest_ms = now_ms + self._shape.ahead_ms + _AHEAD_MS_MAX
-        return {
-            slots.currency: [
-                part for part in slots.parts(bulletin.resolution_ms) if part[0] <= latest_ms
-            ]
-            for slots in bulletin.slots
-        }
+    def _readable(self, bulletin: Bulletin) -> Counted:
+        """What it tells. Raises Unreadable, and nothing is taken in."""
+        counted: dict[str, list[Part]] = {}
+        for slots in bulletin.slots:
+            parts = list(slots.parts(bulletin.resolution_ms))
+            if slots.currency in counted or len({part[0] for part in parts}) < len(parts):
+                raise Unreadable("a slot is told twice")
+            counted[slots.currency] = parts
+        return counted
 
     def _learn_epoch(self, store: bytes, epoch: int) -> None:
         if store == self.me.store:
@@ -282,9 +346,11 @@ class Cluster:
             self._begin_epoch(store, epoch)
 
     def _begin_epoch(self, store: bytes, epoch: int) -> None:
-        is_first = store not in self._epochs
+        known = self._epochs.get(store)
+        if known is not None and epoch <= known:
+            return
         self._epochs[store] = epoch
-        if is_first:
+        if known is None:
             return
         if store == self.me.store:
             self._own.restart(self._shape)
@@ -292,9 +358,13 @@ class Cluster:
         for peer in self._peers.values():
             if peer.source.store == store:
                 peer.windows.restart(self._shape)
-        self._statistics.restart(self._shape)
+        self.count_anew()
+
+    def count_anew(self) -> None:
+        """Add up anew what is known of all."""
+        self.statistics.restart(self._shape)
         for windows in self._all():
-            self._statistics.add({code: windows.parts(code) for code in windows.currencies})
+            self.statistics.add({code: windows.parts(code) for code in windows.currencies})
 
     def _all(self) -> Iterator[Windows]:
         yield self._own
@@ -307,6 +377,8 @@ class Telling(NamedTuple):
 
     bulletin: Bulletin
     taken: dict[str, list[int]]
+    complete_ms: int
+    """Whatever was counted by then is told with it, by this node's clock."""
 
     def as_last(self) -> "Telling":
         """The same, and that nothing comes after it."""

@@ -321,7 +321,10 @@ class Ledger:
 
     async def _clear(self) -> None:
         self._waiting_clear = None
-        self._begin_epoch(await self._store.clear())
+        epoch = await self._store.clear()
+        # Another node may have deleted everything since, and have been heard first.
+        if epoch > self._epoch:
+            self._begin_epoch(epoch)
         self._maintenance.note_cleared()
 
     def _begin_epoch(self, epoch: int) -> None:

@@ -9,8 +9,9 @@ from app.core.transaction import Row
 from app.core.window import Part, Shape
 from app.core.windows import Counted
 from app.exchange.base import Exchange
-from app.ledger.cluster import Cluster, Source
+from app.ledger.cluster import Cluster
 from app.ledger.condition import Condition, Dependency, NodeCondition
+from app.ledger.peer import Source
 from app.ledger.rounds import Rounds
 from app.ledger.statistics import Statistics
 from app.store.base import Store, Tally
@@ -168,8 +169,11 @@ class OneOfSeveral:
 
     async def _testimony(self, node: str) -> tuple[int, Counted]:
         now_ms = self._now_ms()
-        from_ms, to_ms = now_ms - self._shape.window_ms, now_ms + REFILL_AHEAD_MS_MAX
-        epoch, tallies = await self._store.tally(from_ms, to_ms, self._shape.resolution_ms, node)
+        resolution_ms = self._shape.resolution_ms
+        # What a slot holds is told whole or not at all.
+        from_ms = (now_ms - self._shape.window_ms) // resolution_ms * resolution_ms
+        to_ms = now_ms + REFILL_AHEAD_MS_MAX
+        epoch, tallies = await self._store.tally(from_ms, to_ms, resolution_ms, node)
         return epoch, _counted_by_node(tallies).get(node, {})
 
 

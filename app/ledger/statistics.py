@@ -19,7 +19,7 @@ class Freshness(NamedTuple):
     nodes: int
     """How many there are, this one included."""
     complete_ms: int | None
-    """All that any of the others had counted by then, by this node's clock, is; None without others."""
+    """All that any of the others had counted by then, by this node's clock, is."""
     is_degraded: bool
     """Whether something may be missing that nobody here knows of."""
 

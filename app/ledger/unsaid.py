@@ -19,6 +19,7 @@ class Unsaid:
         self._telling: _Slots = {}
         self._closed_ms = 0
         """When what is being told was closed."""
+        self._latest_ms = 0
         self.complete_ms = 0
         """What was counted by then is told."""
 
@@ -28,6 +29,10 @@ class Unsaid:
 
     def take(self, now_ms: int, slots_max: int) -> dict[str, list[int]]:
         """The next to be told, at most so many."""
+        if now_ms < self._latest_ms:
+            # The clock was set back: there will be what was counted at instants that have been before.
+            self.take_back()
+        self._latest_ms = now_ms
         if not self._telling:
             self._telling, self._gathering = self._gathering, {}
             self._closed_ms = now_ms
@@ -52,6 +57,10 @@ class Unsaid:
     def complete_then_ms(self) -> int:
         """What `complete_ms` is when all that was taken has been told."""
         return self.complete_ms if self._telling else self._closed_ms
+
+    def take_back(self) -> None:
+        """What was said to be told may not be: nothing is, before the next generation is told."""
+        self.complete_ms = self._closed_ms = 0
 
     def put_back(self, taken: dict[str, list[int]]) -> None:
         """These were not told after all."""

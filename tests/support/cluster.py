@@ -73,6 +73,9 @@ def nodes_of(redis: RedisServer, database_url: Callable[[str], str]) -> Iterator
             nodes.append(node)
         for node in nodes:
             node.wait()
+        # Who has just started knows those who have told anything since.
+        while any(node.stats()["nodes"] < len(nodes) for node in nodes):
+            time.sleep(0.01)
         yield nodes
 
 
