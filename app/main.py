@@ -123,7 +123,8 @@ def _build_membership(settings: Settings, shape: Shape) -> Membership:
     except ImportError:
         raise SettingsError(NO_REDIS) from None
     kept_ms = shape.window_ms + shape.ahead_ms + shape.rewind_ms_max
-    return Membership(settings.node, RedisExchange(settings.redis_url, kept_ms))
+    exchange = RedisExchange(settings.redis_url, kept_ms)
+    return Membership(settings.node, exchange, shares_store=settings.has_database_server)
 
 
 def build_store(settings: Settings, *, is_node: bool = False) -> Store:

@@ -98,6 +98,8 @@ class Bulletin(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     node: _Node
     store: Annotated[bytes, Meta(max_length=64)]
     """What the node's rows are kept in."""
+    is_alone: bool
+    """Whether no other node keeps rows there: then the store says who it is, whatever its name."""
     epoch: Annotated[int, Meta(ge=0)]
     """The store's deletion epoch: what is of an earlier one is deleted."""
     window_ms: int

@@ -44,13 +44,21 @@ _CONDITION: Final = {False: Condition.HEALTHY, True: Condition.DEGRADED}
 class Cluster:
     """One node's view of all: `statistics` has what is counted of every one of them.
 
+    `is_alone`: no other node keeps rows in this one's store, which may be opened under another name.
     `on_epoch` is called with a deletion epoch of this node's own store that another node has begun.
     """
 
     def __init__(
-        self, me: Source, shape: Shape, statistics: Statistics, on_epoch: Callable[[int], None]
+        self,
+        me: Source,
+        shape: Shape,
+        statistics: Statistics,
+        on_epoch: Callable[[int], None],
+        *,
+        is_alone: bool = False,
     ) -> None:
         self.me = me
+        self._is_alone = is_alone
         self._shape = shape
         self.statistics = statistics
         self._on_epoch = on_epoch
@@ -123,6 +131,7 @@ class Cluster:
             version=BULLETIN_VERSION,
             node=self.me.node,
             store=self.me.store,
+            is_alone=self._is_alone,
             epoch=self._epochs.get(self.me.store, 0),
             window_ms=self._shape.window_ms,
             resolution_ms=resolution_ms,
@@ -202,9 +211,9 @@ class Cluster:
 
     def hear(self, bulletin: Bulletin, now_ms: int) -> None:
         """Take in what a node tells. Raises Unreadable."""
-        source = Source(bulletin.node, bulletin.store)
-        if source == self.me:
+        if bulletin.store == self.me.store and (self._is_alone or bulletin.node == self.me.node):
             return
+        source = Source("" if bulletin.is_alone else bulletin.node, bulletin.store)
         shape = self._shape
         if (bulletin.window_ms, bulletin.resolution_ms) != (shape.window_ms, shape.resolution_ms):
             raise Unreadable(f"node {bulletin.node!r} has a window of {bulletin.window_ms} ms")
@@ -212,6 +221,7 @@ class Cluster:
         if bulletin.epoch > self._epochs.get(source.store, -1):
             self._learn_epoch(source.store, bulletin.epoch)
         peer = self._peer(source)
+        peer.name = bulletin.node
         # By its own clock, so that what lay in the exchange for long is not taken for fresh.
         by_this_clock_ms = self.ahead_ms - bulletin.ahead_ms
         peer.heard_ms = max(peer.heard_ms or 0, min(now_ms, round(bulletin.told_ms + by_this_clock_ms)))
@@ -305,7 +315,7 @@ class Cluster:
         """How the others are that were heard of and have not taken leave, by name."""
         found = [
             NodeCondition(
-                peer.source.node,
+                peer.name,
                 Condition.DEGRADED
                 if peer.is_silent(now_ms, self.listening_since_ms)
                 else Condition.HEALTHY,

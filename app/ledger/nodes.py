@@ -25,6 +25,8 @@ class Membership(NamedTuple):
 
     node: str
     exchange: Exchange
+    shares_store: bool = False
+    """Whether other nodes keep their rows in the same store."""
 
 
 class Nodes(Protocol):
@@ -110,7 +112,13 @@ class OneOfSeveral:
         self._shape = shape
         self._statistics = statistics
         self._now_ms = now_ms
-        self.cluster = Cluster(Source(membership.node, store_identity), shape, statistics, on_epoch)
+        self.cluster = Cluster(
+            Source(membership.node, store_identity),
+            shape,
+            statistics,
+            on_epoch,
+            is_alone=not membership.shares_store,
+        )
         self.rounds = Rounds(self.cluster, statistics, membership.exchange, now_ms, self._testimony)
         self._task: asyncio.Task[None] | None = None
 

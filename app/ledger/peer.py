@@ -13,6 +13,7 @@ class Source(NamedTuple):
     """Who counted something, and where its rows are."""
 
     node: str
+    """Its name among those who share the store; "" where it has the store alone."""
     store: bytes
 
 
@@ -21,6 +22,7 @@ class Peer:
 
     def __init__(self, source: Source, shape: Shape) -> None:
         self.source = source
+        self.name = source.node
         self.windows = Windows(shape)
         self.heard_ms: int | None = None
         """When it was last heard, by this node's clock; None where only its store has told of it."""

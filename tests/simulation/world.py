@@ -93,7 +93,7 @@ class Node:
             IdentifierSource(choose.randrange(2**48)),
             self.now_ms,
             world.failures.append,
-            membership=Membership(self.name, self.exchange),
+            membership=Membership(self.name, self.exchange, shares_store=self.kind is Kind.SHARED),
         )
         # A new node's bulletins are its own from here on: until it is open, it may die.
         self.is_up = await self.task(self._open())

@@ -21,6 +21,7 @@ def bulletin(**changes: Any) -> Bulletin:  # noqa: ANN401 (of many types)
         "version": BULLETIN_VERSION,
         "node": "a",
         "store": b"12345678",
+        "is_alone": False,
         "epoch": 3,
         "window_ms": 60_000,
         "resolution_ms": 1,

@@ -25,10 +25,13 @@ DOUBT_MS = 2 * (math.ceil(WIDTH_MS / 2) + 2)
 class Node:
     """A cluster with its total, whose clock has been measured."""
 
-    def __init__(self, name: str, store: bytes, *, ahead_ms: float = 0.0) -> None:
+    def __init__(
+        self, name: str, store: bytes, *, ahead_ms: float = 0.0, is_alone: bool = False
+    ) -> None:
         self.statistics = Statistics(SHAPE, Users(SHAPE, 0))
         self.epochs: list[int] = []
-        self.cluster = Cluster(Source(name, store), SHAPE, self.statistics, self._learn)
+        me = Source(name, store)
+        self.cluster = Cluster(me, SHAPE, self.statistics, self._learn, is_alone=is_alone)
         self.cluster.restart(SHAPE, 0, {})
         self.ahead_ms = ahead_ms
         self.cluster.note_clock(ahead_ms, WIDTH_MS, self.now_ms())
@@ -416,3 +419,16 @@ def test_a_node_with_another_window_is_not_read_and_that_is_said() -> None:
     b.cluster.note_unreadable(NOW_MS)
     assert b.freshness().is_degraded
     assert not b.freshness(SILENT_MS_MAX + 1).is_degraded
+
+
+def test_who_is_alone_with_a_store_is_the_same_under_another_name() -> None:
+    a, b = Node("a", A_STORE), Node("b", B_STORE, is_alone=True)
+    b.count((NOW_MS, 2, 30, 10, 20))
+    a.hear(b.tell())
+    renamed = Node("c", B_STORE, is_alone=True)
+    renamed.count((NOW_MS, 3, 60, 10, 30))
+    a.hear(renamed.tell())
+    assert a.counted() == 3
+    assert [each.node for each in a.cluster.conditions(NOW_MS)] == ["c"]
+    renamed.hear(b.tell())
+    assert renamed.counted() == 3
