@@ -74,6 +74,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "DATABASE_URL: must be sqlite:/// and the path of a file, postgresql://, or memory://"
         )
+    if url == MEMORY and settings.workers > 1:
+        raise SettingsError("WORKERS: must be 1 with DATABASE_URL=memory://")
     if settings.has_database_server and not SERVER_URL.fullmatch(url):
         # What libpq would take for the host it would name in its errors.
         raise SettingsError(

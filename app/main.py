@@ -13,6 +13,7 @@ from app.core.transaction import TransactionDecoder
 from app.core.window import Shape
 from app.ledger.history import History
 from app.ledger.ledger import Ledger
+from app.ledger.mirror import Mirror
 from app.ledger.nodes import Membership
 from app.ledger.users import Users
 from app.settings import Authentication, Late, Settings, SettingsError, Switch
@@ -23,11 +24,12 @@ from app.web.cors import CrossOrigin
 from app.web.fast_lane import FastLane
 from app.web.feed import Feed
 from app.web.feed_query import FeedQuery
+from app.web.forward import Forward, Office
 from app.web.guard import Guard, OpenDoor
 from app.web.health import ALIVE, Health
-from app.web.ingest import Ingest
+from app.web.ingest import Ingest, TakeIn
 from app.web.rate_limit import RateLimit
-from app.web.routes import build_router
+from app.web.routes import Handlers, build_router
 from app.web.stats import Stats
 from app.web.transactions import Transactions
 
@@ -41,8 +43,24 @@ NO_REDIS: Final = (
 )
 
 
+class Front(NamedTuple):
+    """What answers requests: all of them, and the most frequent ones by a shorter way."""
+
+    application: ASGIApp
+    fast_lane: FastLane | None
+
+
+class Back(NamedTuple):
+    """The ledger, to be opened before and closed after, and what it is asked by."""
+
+    ledger: Ledger
+    ingest: Ingest
+    stats: Stats
+    handlers: Handlers
+
+
 class Service(NamedTuple):
-    """The ledger, to be opened before and closed after, and what answers in front of it."""
+    """Both in one process."""
 
     ledger: Ledger
     application: ASGIApp
@@ -60,16 +78,26 @@ def build_service(
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Service:
     """Build every part. `on_failure` is called with the reason when the store breaks."""
+    back = build_back(settings, on_failure, now_ms)
+    front = _build_front(settings, back.ingest, back.stats, back.handlers, now_ms)
+    return Service(back.ledger, *front)
+
+
+def build_back(
+    settings: Settings,
+    on_failure: Callable[[str], None],
+    now_ms: Callable[[], int] = wall_clock_ms,
+) -> Back:
+    """Build what keeps and counts, and has no connections."""
     store = build_store(settings, is_node=bool(settings.redis_url))
-    shape = Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms)
+    shape = _shape(settings)
     ledger = Ledger(
         store,
         shape,
         IdentifierSource(secrets.randbits(48)),
         now_ms,
         on_failure,
-        # Those of other nodes are in nobody's memory but theirs.
-        users=Users(shape, 0 if settings.redis_url else settings.user_rows_max),
+        users=Users(shape, _user_rows_max(settings)),
         keeps_late=settings.late is Late.KEEP,
         retention_ms=settings.retention_days * _DAY_MS,
         membership=_build_membership(settings, shape) if settings.redis_url else None,
@@ -84,13 +112,50 @@ def build_service(
     batch = Batch(decoder, ledger, ingest)
     query = FeedQuery(settings.currencies)
     feed = Feed(EntryDecoder(decoder), ingest, ledger, History(store), query, now_ms)
+    handlers = Handlers.of(Transactions(ingest, ledger), batch, feed, stats, Health(ledger))
+    return Back(ledger, ingest, stats, handlers)
+
+
+def build_mirror(
+    settings: Settings,
+    catch_up: Callable[[], object],
+    on_rewind: Callable[[int], object],
+    now_ms: Callable[[], int] = wall_clock_ms,
+) -> Mirror:
+    """A copy of what a ledger of these settings counts."""
+    return Mirror(_shape(settings), _user_rows_max(settings) > 0, now_ms, catch_up, on_rewind)
+
+
+def build_front(
+    settings: Settings,
+    office: Office,
+    mirror: Mirror,
+    now_ms: Callable[[], int] = wall_clock_ms,
+) -> Front:
+    """Build what has connections, and neither keeps nor counts."""
+    forward = Forward(office)
+    stats = Stats(mirror, settings.currencies, forward.get_stats)
+    return _build_front(settings, office.take_in, stats, forward.handlers(stats), now_ms)
+
+
+def _build_front(
+    settings: Settings, take_in: TakeIn, stats: Stats, handlers: Handlers, now_ms: Callable[[], int]
+) -> Front:
     guard, limit = _build_guard(settings, now_ms), _build_limit(settings, now_ms)
-    transactions, health = Transactions(ingest, ledger), Health(ledger)
-    router = build_router(guard, limit, transactions, batch, feed, stats, health)
+    router = build_router(guard, limit, handlers)
     # A limit of addresses is the plain lane's: the fast one does not look where a request came from.
     is_fast = settings.fast_lane is Switch.ON and (limit is None or guard.everyone is None)
-    fast_lane = FastLane(guard, limit, ingest, stats, ALIVE) if is_fast else None
-    return Service(ledger, CrossOrigin(router, settings.origins), fast_lane)
+    fast_lane = FastLane(guard, limit, take_in, stats, ALIVE) if is_fast else None
+    return Front(CrossOrigin(router, settings.origins), fast_lane)
+
+
+def _shape(settings: Settings) -> Shape:
+    return Shape.covering(settings.window_seconds * 1000, settings.future_skew_ms)
+
+
+def _user_rows_max(settings: Settings) -> int:
+    # Those of other nodes are in nobody's memory but theirs.
+    return 0 if settings.redis_url else settings.user_rows_max
 
 
 def _build_limit(settings: Settings, now_ms: Callable[[], int]) -> RateLimit | None:

@@ -115,7 +115,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     extra_currencies: Annotated[
         str, Meta(description="Codes accepted beside ISO 4217, separated by commas.")
     ] = "BTC,ETH,USDT,USDC"
-    workers: Annotated[int, Meta(ge=1, le=1, description="Processes.")] = 1
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Processes that serve connections; where there are several, one more keeps the "
+            "transactions for all of them.",
+        ),
+    ] = 1
     fast_lane: Annotated[
         Switch, Meta(description="`off`: every request takes the plain way through the application.")
     ] = Switch.ON
@@ -127,7 +135,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         Meta(
             ge=1,
             le=1_000_000,
-            description="Connections at a time; fewer where the limit of open files is lower.",
+            description="Connections at a time, divided among `WORKERS`; fewer where the limit of open "
+            "files is lower.",
         ),
     ] = 4000
     auth: Annotated[
@@ -145,7 +154,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     jwt_audience: Annotated[str, Meta(description="The `aud` a token must have, or one of them.")] = ""
     rate_limit_per_second: Annotated[
         int,
-        Meta(ge=0, le=1_000_000, description="Requests a second each caller may send; 0: any number."),
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Requests a second each caller may send, of each of `WORKERS`; 0: any number.",
+        ),
     ] = 0
     rate_limit_burst: Annotated[
         int,

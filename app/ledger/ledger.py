@@ -302,6 +302,16 @@ class Ledger:
             window = Dependency("window", Condition.UNHEALTHY, reason.value)
         return Report([store, window, *self._nodes.dependencies()], self._nodes.others())
 
+    @property
+    def latest_ms(self) -> int:
+        """The latest time that was read from the clock, and not taken back by it since."""
+        return self._latest_ms
+
+    def note_clock(self, latest_ms: int) -> None:
+        """Note that another process has read so late a time from the same clock."""
+        self._latest_ms = max(self._latest_ms, latest_ms)
+        self._read_clock()
+
     def _read_clock(self) -> int:
         now_ms = self._now_ms()
         if now_ms > self._latest_ms:

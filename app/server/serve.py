@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import resource
 import signal
@@ -18,11 +17,14 @@ import structlog
 import uvicorn
 import uvloop
 
-from app.main import Service, build_service
+from app.main import Front, Service, build_back, build_service
+from app.server.listen import BACKLOG, listen
 from app.server.logs import configure_logs
+from app.server.workers import Workers
 from app.settings import Settings
 from app.store.base import StoreFailed, StoreRefused, StoreUnusable
-from app.web.bodies import Bodies
+from app.web.batch import BATCH_BYTES_MAX
+from app.web.bodies import BODIES_BYTES_MAX, Bodies
 from app.web.protocol import Protocol
 from app.web.room import TURNED_AWAY_MAX, Room
 
@@ -32,8 +34,6 @@ EXIT_FAILURE: Final = 1
 # Docker sends SIGKILL ten seconds after SIGTERM: answering and closing must both fit before it.
 _DRAIN_SECONDS: Final = 6
 _CLOSE_SECONDS: Final = 2.0
-
-_BACKLOG: Final = 2048
 
 # What is open besides connections: the database's files, the loop's own, and room for the next library.
 _OTHER_FILES_MAX: Final = 32
@@ -46,26 +46,36 @@ def serve(settings: Settings) -> int:
     configure_logs(settings.log_level)
     os.umask(0o077)  # What is kept is nobody else's to read.
     try:
-        listener = _listen(settings.host, settings.port)
+        listeners = listen(settings.host, settings.port, settings.workers)
     except OSError as error:
         return _give_up(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
-    settings = msgspec.structs.replace(settings, connections_max=_make_room(settings.connections_max))
+    if settings.workers == 1:
+        settings = msgspec.structs.replace(settings, connections_max=make_room(settings.connections_max))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, listener))
+        return runner.run(_serve(settings, listeners))
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> int:
+async def _serve(settings: Settings, listeners: list[socket.socket]) -> int:
     log.info("starting", **_shown(settings))
     failures: list[str] = []
 
     def on_failure(reason: str) -> None:
         failures.append(reason)
         log.critical("store_failed", reason=reason)
-        server.should_exit = True
+        server.stop()
 
-    service = build_service(settings, on_failure)
-    ledger = service.ledger
-    server = _Server(server_config(settings, service))
+    def on_deaths(reason: str) -> None:
+        failures.append(reason)
+        _give_up(reason)
+        server.stop()
+
+    server: Server | Workers
+    if settings.workers == 1:
+        service = build_service(settings, on_failure)
+        ledger, server = service.ledger, Server(server_config(settings, service))
+    else:
+        back = build_back(settings, on_failure)
+        ledger, server = back.ledger, Workers(back, on_deaths, _DRAIN_SECONDS)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
@@ -77,7 +87,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         opening.result()
     except (StoreUnusable, StoreFailed, StoreRefused) as error:
         return _give_up(str(error))
-    await server.serve(sockets=[listener])
+    await server.serve(sockets=listeners)
     log.info("draining")
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
@@ -89,7 +99,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     return EXIT_FAILURE if failures else EXIT_OK
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn, told of signals from the start on, and leaving the exit status to us."""
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -102,6 +112,10 @@ class _Server(uvicorn.Server):
         if not self.stopping.done():
             self.stopping.set_result(None)
 
+    def stop(self) -> None:
+        """Have it end."""
+        self.should_exit = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what is in flight; what takes too long is told so."""
         await super().shutdown(sockets)
@@ -113,8 +127,12 @@ class _Server(uvicorn.Server):
         """Open the door, and say so."""
         await super().startup(sockets)
         for listener in sockets or ():
-            host, port = listener.getsockname()[:2]
-            log.info("serving", host=host, port=port)
+            self.note_serving(listener)
+
+    def note_serving(self, listener: socket.socket) -> None:
+        """Say that the door is open."""
+        host, port = listener.getsockname()[:2]
+        log.info("serving", host=host, port=port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -122,10 +140,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-def server_config(settings: Settings, service: Service) -> uvicorn.Config:
+def server_config(settings: Settings, service: Service | Front) -> uvicorn.Config:
     """uvicorn, set for throughput: what it does for each request beyond our answer is left out."""
     room = Room(settings.connections_max)
-    connect = partial(Protocol, fast_lane=service.fast_lane, room=room, bodies=Bodies())
+    # Divided among processes, but each has room for one of the largest.
+    bodies = Bodies(max(BODIES_BYTES_MAX // settings.workers, BATCH_BYTES_MAX))
+    connect = partial(Protocol, fast_lane=service.fast_lane, room=room, bodies=bodies)
     # uvicorn only ever calls it, as it would call a class.
     protocol = cast(type[asyncio.Protocol], connect)
     return uvicorn.Config(
@@ -143,32 +163,13 @@ def server_config(settings: Settings, service: Service) -> uvicorn.Config:
         forwarded_allow_ips=settings.proxies,
         server_header=False,
         date_header=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before anything else, so that one that is in use stops the start at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        # Without this another process may still bind the same address and be the first to listen.
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    except (UnicodeError, TypeError):
-        # It is not even looked up.
-        listener.close()
-        raise OSError(errno.EINVAL, "not the name of a host") from None
-    return listener
-
-
-def _make_room(connections_max: int) -> int:
+def make_room(connections_max: int) -> int:
     """Raise the limit of open files as far as these connections need; how many there is room for."""
     besides = TURNED_AWAY_MAX + _OTHER_FILES_MAX
     wanted = connections_max + besides

@@ -78,11 +78,12 @@ class _ProblemDetails(msgspec.Struct, omit_defaults=True):
 
 
 class Problem(Exception):
-    """Ends the handling of a request with an answer."""
+    """Ends the handling of a request with an answer, which may be known by an id already."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, request_id: bytes | None = None) -> None:
         super().__init__(answer.status)
         self.answer = answer
+        self.request_id = request_id
 
 
 def json_answer(status: HTTPStatus, body: bytes) -> Answer:

@@ -99,7 +99,7 @@ class Batch:
     async def post(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer when all that was accepted is durable and counted."""
         query = scope["query_string"]
-        is_atomic, wants_ids = _options(query)
+        is_atomic, wants_ids = batch_options(query)
         key = idempotency_key(scope)
         body = await read_json(scope, receive, BATCH_BYTES_MAX, takes_ndjson=True)
         if self._ledger.is_shut:
@@ -186,7 +186,7 @@ def _item_key(item: Item, subject: str | None) -> Key:
     return Key.of(KeyRoute.ITEM, subject, item.idempotency_key.encode(), content)
 
 
-def _options(query: bytes) -> tuple[bool, bool]:
+def batch_options(query: bytes) -> tuple[bool, bool]:
     """What `?atomic=` and `?ids=` say. Raises Problem."""
     options: dict[str, bool] = {}
     errors: list[FieldError] = []

@@ -17,7 +17,7 @@ from app.web import idempotency
 from app.web.answers import Answer, Problem
 from app.web.body import BODY_BYTES_MAX
 from app.web.guard import ANYONE, Caller, Guard, Permission
-from app.web.ingest import Ingest, Reply
+from app.web.ingest import Reply, TakeIn
 from app.web.limits import HEADERS_MAX
 from app.web.rate_limit import RateLimit
 from app.web.resource import SANE_REQUEST_ID
@@ -56,10 +56,10 @@ class FastLane:
     """Knows the heads it answers, and answers them; `limit` is None where every caller is anyone."""
 
     def __init__(
-        self, guard: Guard, limit: RateLimit | None, ingest: Ingest, stats: Stats, alive: Answer
+        self, guard: Guard, limit: RateLimit | None, take_in: TakeIn, stats: Stats, alive: Answer
     ) -> None:
         def post_transaction(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
-            ingest(body, caller, head.key, reply)
+            take_in(body, caller, head.key, reply)
 
         def get_stats(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             try:
@@ -71,6 +71,7 @@ class FastLane:
         def get_alive(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             reply(alive)
 
+        self._may_be_elsewhere = stats.may_be_elsewhere
         self._everyone = guard.everyone
         self._recognise = guard.recognise
         self._entries: dict[tuple[bytes, bytes], tuple[FastHandler, Permission | None]] = {
@@ -131,7 +132,7 @@ class FastLane:
             and reader.is_ordinary
             and reader.body_bytes <= BODY_BYTES_MAX
         )
-        if entry is None or not is_ordinary:
+        if entry is None or not is_ordinary or self._may_be_elsewhere(url.query or b""):
             return None
         handler, permission = entry
         return Head(

@@ -17,9 +17,11 @@ from app.web.guard import Caller
 from app.web.idempotency import CONFLICT
 
 Reply = Callable[[Answer], None]
+TakeIn = Callable[[bytes, Caller, bytes | None, Reply], None]
+"""Takes in one transaction: its bytes, who sent it, its key; replies once, now or when it is durable."""
 
 # What every answer of 201 shares: an id is always of one length.
-_ACCEPTED: Final = json_answer(HTTPStatus.CREATED, b'{"id":"%s"}' % (b"-" * 36))
+ACCEPTED: Final = json_answer(HTTPStatus.CREATED, b'{"id":"%s"}' % (b"-" * 36))
 _LATE: Final = make_answer(HTTPStatus.NO_CONTENT)
 AHEAD_FIELD: Final = FieldError("/timestamp", "must not lie ahead of the server's clock")
 _AHEAD: Final = problem(
@@ -70,7 +72,7 @@ class Ingest:
     def _done(self, reply: Reply, verdict: Verdict, rows: Sequence[Row]) -> None:
         if verdict is Verdict.ACCEPTED:
             body = _word_accepted(rows[0].id)
-            reply(Answer(_ACCEPTED.status, _ACCEPTED.headers, body, _ACCEPTED.head))
+            reply(Answer(ACCEPTED.status, ACCEPTED.headers, body, ACCEPTED.head))
         elif verdict is Verdict.KEPT:
             reply(_created(_word_kept(rows[0].id)))
         else:

@@ -61,7 +61,7 @@ class Resource:
                 caller = await self._caller(scope, entry.permission)
                 answer = await entry.handler(scope, receive, caller)
         except Problem as refusal:
-            answer = refusal.answer
+            answer, request_id = refusal.answer, request_id or refusal.request_id
         except Disconnected:
             return
         except asyncio.CancelledError:

@@ -1,6 +1,7 @@
 """The doors: path, method, handler, and what its caller must be permitted."""
 
 from collections.abc import Awaitable, Mapping
+from typing import NamedTuple
 
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
@@ -8,47 +9,74 @@ from starlette.types import Receive, Scope, Send
 from app.web.batch import Batch
 from app.web.feed import Feed
 from app.web.guard import Guard, Permission
-from app.web.health import Health
+from app.web.health import Health, live
 from app.web.openapi import OpenAPI
 from app.web.rate_limit import RateLimit
-from app.web.resource import Entry, Resource, not_found
+from app.web.resource import Entry, Handler, Resource, not_found
 from app.web.stats import Stats
 from app.web.transactions import Transactions
 
 
-def build_router(
-    guard: Guard,
-    limit: RateLimit | None,
-    transactions: Transactions,
-    batch: Batch,
-    feed: Feed,
-    stats: Stats,
-    health: Health,
-) -> "Doors":
+class Handlers(NamedTuple):
+    """What answers behind the doors."""
+
+    post_transaction: Handler
+    delete_transactions: Handler
+    post_batch: Handler
+    post_to_feed: Handler
+    find: Handler
+    find_of_user: Handler
+    get_transaction: Handler
+    get_stats: Handler
+    live: Handler
+    ready: Handler
+    report: Handler
+
+    @classmethod
+    def of(
+        cls, transactions: Transactions, batch: Batch, feed: Feed, stats: Stats, health: Health
+    ) -> "Handlers":
+        """Those of a process that has the ledger itself."""
+        return cls(
+            post_transaction=transactions.post,
+            delete_transactions=transactions.delete,
+            post_batch=batch.post,
+            post_to_feed=feed.post,
+            find=feed.find,
+            find_of_user=feed.find_of_user,
+            get_transaction=feed.get,
+            get_stats=stats.get,
+            live=live,
+            ready=health.ready,
+            report=health.report,
+        )
+
+
+def build_router(guard: Guard, limit: RateLimit | None, handlers: Handlers) -> "Doors":
     """The ASGI application: every path there is."""
-    statistics = {"GET": Entry(stats.get, Permission.STATS)}
-    alive = {"GET": Entry(health.live, None)}
-    entry = {"GET": Entry(feed.get, Permission.READ)}
+    statistics = {"GET": Entry(handlers.get_stats, Permission.STATS)}
+    alive = {"GET": Entry(handlers.live, None)}
+    entry = {"GET": Entry(handlers.get_transaction, Permission.READ)}
     described = OpenAPI(
         {
             "/transactions": {
-                "POST": Entry(transactions.post, Permission.WRITE),
-                "DELETE": Entry(transactions.delete, Permission.DELETE),
-                "GET": Entry(feed.find, Permission.READ),
+                "POST": Entry(handlers.post_transaction, Permission.WRITE),
+                "DELETE": Entry(handlers.delete_transactions, Permission.DELETE),
+                "GET": Entry(handlers.find, Permission.READ),
             },
-            "/transactions/batch": {"POST": Entry(batch.post, Permission.WRITE)},
+            "/transactions/batch": {"POST": Entry(handlers.post_batch, Permission.WRITE)},
             "/transactions/{id}": entry,
             "/api/v1/transactions": {
-                "POST": Entry(feed.post, Permission.WRITE),
-                "GET": Entry(feed.find_of_user, Permission.READ),
+                "POST": Entry(handlers.post_to_feed, Permission.WRITE),
+                "GET": Entry(handlers.find_of_user, Permission.READ),
             },
             "/api/v1/transactions/{id}": entry,
             "/stats": statistics,
             "/statistics": statistics,
             "/health": alive,
             "/livez": alive,
-            "/readyz": {"GET": Entry(health.ready, None)},
-            "/api/v1/health": {"GET": Entry(health.report, None)},
+            "/readyz": {"GET": Entry(handlers.ready, None)},
+            "/api/v1/health": {"GET": Entry(handlers.report, None)},
         },
         is_open=guard.everyone is not None,
     )

@@ -3,7 +3,7 @@
 import re
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
@@ -12,7 +12,8 @@ from app.core.money import format_amount
 from app.core.summary import Summary
 from app.core.timestamp import format_timestamp
 from app.core.transaction import USER_ID, FieldError
-from app.ledger.ledger import Ledger, Moment, NotReady, Reading
+from app.core.window import Shape
+from app.ledger.ledger import Moment, NotReady, Reading
 from app.ledger.statistics import Freshness
 from app.ledger.users import Missing
 from app.web.answers import (
@@ -26,6 +27,7 @@ from app.web.answers import (
 )
 from app.web.guard import FORBIDDEN, Caller, Permission
 from app.web.ingest import NOT_READY
+from app.web.resource import Handler
 
 _SPAN: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h)?")
 # In one millisecond hardly anyone asks more different questions; who does is answered all the same.
@@ -45,12 +47,40 @@ class Question(NamedTuple):
     user_id: str | None = None
 
 
-class Stats:
-    """Answers statistics over the window, or a part of it, from memory alone."""
+class Counting(Protocol):
+    """What has the figures: a ledger, or a mirror of one."""
 
-    def __init__(self, ledger: Ledger, currencies: frozenset[str]) -> None:
-        self._ledger = ledger
+    shape: Shape
+
+    @property
+    def has_users(self) -> bool:
+        """Whether there are figures of single users at all."""
+
+    def moment(self) -> Moment:
+        """Now, and what has been counted by now. Raises NotReady."""
+
+    def read(
+        self,
+        moment: Moment,
+        window_ms: int | None = None,
+        currency: str | None = None,
+        user_id: str | None = None,
+    ) -> Reading:
+        """The figures of a part of the window. Raises Missing."""
+
+
+class Stats:
+    """Answers statistics over the window, or a part of it, from memory alone.
+
+    `of_users` answers what is about single users where their figures are not in this memory.
+    """
+
+    def __init__(
+        self, counting: Counting, currencies: frozenset[str], of_users: Handler | None = None
+    ) -> None:
+        self._counting = counting
         self._currencies = currencies
+        self._of_users = of_users
         self._moment: Moment | None = None
         self._answers: dict[bytes, Answer] = {}
         """The answers of this moment, by query. They are as true as when they were made.
@@ -60,12 +90,19 @@ class Stats:
 
     async def get(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer the figures the query asks for."""
-        return self.answer(scope["query_string"], caller)
+        query = scope["query_string"]
+        if self._of_users is not None and self._question(query).user_id is not None:
+            return await self._of_users(scope, receive, caller)
+        return self.answer(query, caller)
+
+    def may_be_elsewhere(self, query: bytes) -> bool:
+        """Whether the query may be about one user, and only `get` can answer that."""
+        return self._of_users is not None and (b"user_id" in query or b"%" in query)
 
     def answer(self, query: bytes, caller: Caller) -> Answer:
         """The figures a query asks for. Raises Problem."""
         try:
-            moment = self._ledger.moment()
+            moment = self._counting.moment()
         except NotReady as error:
             raise Problem(NOT_READY[error.reason]) from error
         if moment is not self._moment:
@@ -84,7 +121,7 @@ class Stats:
 
     def _answer(self, moment: Moment, question: Question) -> Answer:
         try:
-            reading = self._ledger.read(moment, *question)
+            reading = self._counting.read(moment, *question)
         except Missing as error:
             if error.for_ms is None:
                 raise Problem(_LOADING) from None
@@ -107,7 +144,7 @@ class Stats:
             elif name == "window":
                 window_ms = self._span_ms(value)
                 if window_ms is None:
-                    longest = _seconds(self._ledger.shape.window_ms)
+                    longest = _seconds(self._counting.shape.window_ms)
                     detail = f"must be a span such as 250ms, 10s, 1m or 30, up to {longest}s"
             elif name == "currency":
                 currency = value
@@ -115,7 +152,7 @@ class Stats:
                     detail = "must be a currency code this service knows"
             elif name == "user_id":
                 user_id = value
-                if not self._ledger.has_users:
+                if not self._counting.has_users:
                     detail = "is not served by this deployment"
                 elif not USER_ID.fullmatch(value):
                     detail = "must have 1 to 128 characters, none of them a control character"
@@ -135,7 +172,7 @@ class Stats:
             return None
         number, unit = match.groups()
         span_ms = Decimal(number) * _UNIT_MS[unit]
-        if span_ms != int(span_ms) or not 0 < span_ms <= self._ledger.shape.window_ms:
+        if span_ms != int(span_ms) or not 0 < span_ms <= self._counting.shape.window_ms:
             return None
         return int(span_ms)
 
@@ -148,7 +185,7 @@ class Stats:
         return (
             f"{{{_figures(overall)}"
             f',"window_seconds":{_seconds(reading.window_ms)}'
-            f',"resolution_ms":{self._ledger.shape.resolution_ms}'
+            f',"resolution_ms":{self._counting.shape.resolution_ms}'
             f',"as_of":"{format_timestamp(reading.as_of_ms)}"'
             f"{'' if freshness is None else _freshness(freshness, reading.as_of_ms)}"
             f',"by_currency":{{{currencies}}}}}'

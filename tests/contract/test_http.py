@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.core.windows import Windows
 from tests.support.client import NOW_MS, assert_problem, post
 from tests.support.thread import ServiceThread
 
@@ -176,7 +177,7 @@ def test_an_error_nobody_foresaw_tells_nothing_of_the_inside(
     def break_down(*_: object) -> None:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr(service.ledger, "read", break_down)
+    monkeypatch.setattr(Windows, "since", break_down)
     answer = service.client.get("/stats")
     assert_problem(answer, 500, "internal_error")
     assert "secret" not in answer.text

@@ -10,6 +10,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from app.core.windows import Windows
 from app.settings import Settings, Switch
 from app.web.operations import OPERATIONS
 from tests.support.attacks import NOW_MS as TOKENS_MS
@@ -253,7 +254,7 @@ def test_bytes_that_are_no_http_are_answered_as_described(
 def test_an_error_nobody_foresaw_is_answered_as_described(
     document: Json, running: ServiceThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running.ledger, "read", None)
+    monkeypatch.setattr(Windows, "since", None)
     answer = running.client.get("/stats?window=7ms")
     assert answer.status_code == 500
     assert_described(document, answer, "GET", "/stats")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.server.serve import _listen
+from app.server.listen import listen
 from tests.support.ledger_file import Amounts, figures, figures_of, rows_in, sqlite_url
 from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess
@@ -107,9 +107,9 @@ def test_a_log_that_nobody_reads_costs_its_lines_and_nothing_else() -> None:
 
 
 def test_an_address_is_taken_from_the_start_on() -> None:
-    listener = _listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", 0)[0]
     with listener, pytest.raises(OSError, match="Address already in use"):
-        _listen("127.0.0.1", listener.getsockname()[1])
+        listen("127.0.0.1", listener.getsockname()[1])
 
 
 def test_log_lines_are_json_and_say_what_happens() -> None:

@@ -48,6 +48,8 @@ class Load:
         self.codes: dict[str, float] = {}
         """The code of every refusal, and when it was first heard."""
         self.grown = asyncio.Event()
+        self.is_over = False
+        """Whether nothing more is to be posted."""
 
     @property
     def rows_at_once_max(self) -> int:
@@ -55,7 +57,7 @@ class Load:
         return self._connections + self._batch_connections * (self.BATCH_ITEMS - 1)
 
     async def run(self) -> None:
-        """Post until the service is gone."""
+        """Post until the service is gone, or it is over."""
         await asyncio.gather(*(self._post(number) for number in range(self._connections)))
 
     async def reach(self, acknowledged: int) -> None:
@@ -86,7 +88,7 @@ class Load:
         is_batch = number < self._batch_connections
         path = "/transactions/batch?ids=true" if is_batch else "/transactions"
         async with Client(self._address) as client:
-            while True:
+            while not self.is_over:
                 units = list(itertools.islice(_units, self.BATCH_ITEMS if is_batch else 1))
                 timestamp_ms = time.time_ns() // 1_000_000
                 items = [

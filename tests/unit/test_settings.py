@@ -112,6 +112,7 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("DEFAULT_CURRENCY", "BTC", "BTC"),
         ("EXTRA_CURRENCIES", "DOGE", "DOGE"),
         ("WORKERS", "1", 1),
+        ("WORKERS", "64", 64),
         ("KEEP_ALIVE_SECONDS", "30", 30),
         ("CONNECTIONS_MAX", "10", 10),
         ("AUTH", "off", Authentication.OFF),
@@ -146,7 +147,7 @@ def test_a_right_value_is_taken(name: str, text: str, value: object) -> None:
         *(("KEEP_ALIVE_SECONDS", wrong) for wrong in ("0", "-5", "5.5", "five")),
         *(("CONNECTIONS_MAX", wrong) for wrong in ("0", "-1", "1.5", "many", "1000001")),
         *(("RETENTION_DAYS", wrong) for wrong in ("-1", "36501", "0.5", "30d", "forever")),
-        *(("WORKERS", wrong) for wrong in ("0", "2", "-1", "auto")),
+        *(("WORKERS", wrong) for wrong in ("0", "65", "-1", "auto")),
         *(("ALLOW_NEGATIVE_AMOUNTS", wrong) for wrong in ("maybe", "2", "null")),
         *(("LATE", wrong) for wrong in ("kept", "drop", "null")),
         *(("AUTH", wrong) for wrong in ("jwt", "JWT", "on", "none", "basic")),
@@ -227,6 +228,11 @@ def test_a_wrong_or_unbuilt_value_is_refused_in_one_line_that_begins_with_its_va
     message = refusal(**{name: wrong})
     assert message.startswith(f"{name}: ")
     assert "\n" not in message
+
+
+def test_memory_goes_with_one_worker_alone() -> None:
+    assert refusal(WORKERS="2", DATABASE_URL="memory://").startswith("WORKERS: must be 1 ")
+    assert read_settings({"WORKERS": "1", "DATABASE_URL": "memory://"}).workers == 1
 
 
 @pytest.mark.parametrize("wrong", ["null", "NULL", "Null"])
