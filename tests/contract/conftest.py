@@ -11,9 +11,11 @@ from tests.support.openapi import Json
 from tests.support.thread import Clock, ServiceThread, serve
 
 
-@pytest.fixture(scope="module", params=LANES)
+@pytest.fixture(scope="module", params=[*LANES, pytest.param(None, id="behind a front")])
 def on_each_lane(request: pytest.FixtureRequest) -> Iterator[ServiceThread]:
-    settings = Settings(database_url="memory://", fast_lane=request.param)
+    settings = Settings(database_url="memory://", workers=2)
+    if request.param is not None:
+        settings = Settings(database_url="memory://", fast_lane=request.param)
     with serve(settings, Clock(NOW_MS)) as service:
         yield service
 
