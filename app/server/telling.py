@@ -30,6 +30,8 @@ _FULL_SECONDS_MAX: Final = 0.5
 # All that a front may have to be told at once, when it has just begun or when a window was read back:
 # twenty currencies of 70 000 slots. What is more is told to a new one, in steps.
 _UNSENT_BYTES_MAX: Final = 64 * 2**20
+# Why it ended is what its exit status says.
+_GONE: Final = ""
 
 
 class Line:
@@ -91,7 +93,7 @@ class Line:
             return 0
         except OSError:
             # Its end is noticed at its socket, too; but nobody must wait for it until then.
-            self._cut_off("it has gone")
+            self._cut_off(_GONE)
             return 0
 
     def _go_on(self) -> None:
