@@ -1,15 +1,17 @@
 """The back's end of a front's socket: takes its requests in, keeps answers until they may leave."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, cast
 
+from app.core.transaction import Row
+from app.ledger.commit import Verdict
 from app.server.link import Answered, Downward, Frames, Question, Word, decode_upward, frame
-from app.web.answers import Answer
+from app.web.answers import Answer, Problem
 from app.web.forward import Backroom
 from app.web.guard import ANYONE, Caller, Permission
-from app.web.ingest import ACCEPTED, TakeIn
+from app.web.ingest import Ingest, word_accepted
 from app.web.resource import internal_error, make_request_id
 
 _NOTHING: Final = frozenset[Permission]()
@@ -27,7 +29,7 @@ class Desk(asyncio.Protocol):
 
     def __init__(
         self,
-        take_in: TakeIn,
+        ingest: Ingest,
         backroom: Backroom,
         hurry: Callable[[], None],
         on_word: Callable[[Word], None],
@@ -35,7 +37,8 @@ class Desk(asyncio.Protocol):
         on_lost: Callable[[], None],
         cut_off: Callable[[str], None],
     ) -> None:
-        self._take_in = take_in
+        self._ingest = ingest
+        self._submit = ingest.submit
         self._backroom = backroom
         self._hurry = hurry
         self._on_word = on_word
@@ -75,7 +78,12 @@ class Desk(asyncio.Protocol):
                 # What they may do was settled at the front.
                 caller = ANYONE if subject is None else Caller(subject, _NOTHING)
                 try:
-                    self._take_in(post.body, caller, post.key, partial(self._answer, number))
+                    if post.key is None:
+                        self._submit(post.body, caller, partial(self._done, number))
+                    else:
+                        self._ingest(post.body, caller, post.key, partial(self._answer, number))
+                except Problem as refusal:
+                    self._answer(number, refusal.answer)
                 except Exception:
                     request_id = make_request_id()
                     self._answer(number, internal_error(request_id), request_id)
@@ -112,12 +120,18 @@ class Desk(asyncio.Protocol):
     async def _look_up(self, question: Question) -> None:
         self._answer(question.number, await self._backroom.answer(question.asked))
 
-    def _answer(self, number: int, answer: Answer, request_id: bytes | None = None) -> None:
-        if answer.head is ACCEPTED.head:
-            self._accepted.append((number, answer.body))
+    def _done(self, number: int, verdict: Verdict, rows: Sequence[Row]) -> None:
+        if verdict is Verdict.ACCEPTED:
+            self._accepted.append((number, word_accepted(rows[0].id)))
+            if not self._has_answers:
+                self._has_answers = True
+                self._hurry()
         else:
-            told = Answered(number, answer.status, answer.headers, answer.body, request_id)
-            self._answers.append(told)
+            self._answer(number, self._ingest.word_unusual(verdict, rows))
+
+    def _answer(self, number: int, answer: Answer, request_id: bytes | None = None) -> None:
+        told = Answered(number, answer.status, answer.headers, answer.body, request_id)
+        self._answers.append(told)
         if not self._has_answers:
             self._has_answers = True
             self._hurry()

@@ -12,7 +12,7 @@ from app.server.link import Frames, apply, decode_news
 _READ_BYTES: Final = 2**18
 # Where nobody asks, what was counted may gather for so long: a turn of the loop for each commit would
 # cost more than all that is heard.
-_GATHER_SECONDS: Final = 0.01
+_GATHER_SECONDS: Final = 0.025
 
 
 class Hearing:

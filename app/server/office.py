@@ -1,4 +1,4 @@
-"""A front's end of its socket: hands requests on, as many at once as a turn of the loop has brought."""
+"""A front's end of its socket: hands requests on, as many at once as some turns of the loop bring."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,6 +26,10 @@ from app.web.slots import Slot
 
 # Four batches of the largest kind. What would have to wait behind more than that is refused.
 _UNSENT_BYTES_MAX: Final = 32 * 2**20
+# Requests gather for so many turns more, some 20 µs, or until there are so many: what comes together is
+# committed together, and a message costs either end more than a turn (a twentieth of all there is).
+_TURNS_MAX: Final = 3
+_POSTS_MAX: Final = 32
 _FULL: Final = NOT_READY[Unready.OVERLOADED]
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -45,6 +49,8 @@ class BackOffice(asyncio.Protocol):
         self._words: list[Word] = []
         self._rewound_from_ms: int | None = None
         self._is_due = False
+        self._turns = 0
+        """For how many turns of the loop requests have gathered."""
         self._is_full = False
         self._transport: asyncio.Transport
 
@@ -134,7 +140,11 @@ class BackOffice(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._is_due = False
+        if self._turns < _TURNS_MAX and len(self._posts) < _POSTS_MAX:
+            self._turns += 1
+            self._loop.call_soon(self._flush)
+            return
+        self._is_due, self._turns = False, 0
         upward = Upward(self._posts, self._questions, self._words, self._rewound_from_ms)
         self._posts, self._questions, self._words, self._rewound_from_ms = [], [], [], None
         if not self._transport.is_closing():

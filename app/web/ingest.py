@@ -9,10 +9,10 @@ from typing import Final
 from app.core.idempotency import Key, KeyRoute
 from app.core.identifier import format_identifier
 from app.core.transaction import FieldError, Invalid, Malformed, Row, TransactionDecoder
-from app.ledger.commit import Verdict
+from app.ledger.commit import Done, Verdict
 from app.ledger.judgement import Judged, Settled
 from app.ledger.ledger import Ledger, Unready
-from app.web.answers import Answer, Code, json_answer, make_answer, problem, unavailable
+from app.web.answers import Answer, Code, Problem, json_answer, make_answer, problem, unavailable
 from app.web.guard import Caller
 from app.web.idempotency import CONFLICT
 
@@ -69,14 +69,26 @@ class Ingest:
             done = partial(self._settled, reply)
             self._ledger.submit_request((transaction,), _word_stored, done, known_by)
 
+    def submit(self, body: bytes, caller: Caller, done: Done) -> None:
+        """Take in one transaction without a key; `done` is the ledger's. Raises Problem."""
+        try:
+            transaction = self._decode(body, caller.subject)
+        except (Malformed, Invalid) as error:
+            raise Problem(word_refusal(error)) from None
+        self._ledger.submit(transaction, done)
+
     def _done(self, reply: Reply, verdict: Verdict, rows: Sequence[Row]) -> None:
         if verdict is Verdict.ACCEPTED:
-            body = _word_accepted(rows[0].id)
+            body = word_accepted(rows[0].id)
             reply(Answer(ACCEPTED.status, ACCEPTED.headers, body, ACCEPTED.head))
-        elif verdict is Verdict.KEPT:
-            reply(_created(_word_kept(rows[0].id)))
         else:
-            reply(self.word_verdict(verdict))
+            reply(self.word_unusual(verdict, rows))
+
+    def word_unusual(self, verdict: Verdict, rows: Sequence[Row]) -> Answer:
+        """The answer to a transaction without a key that was not just accepted."""
+        if verdict is Verdict.KEPT:
+            return _created(_word_kept(rows[0].id))
+        return self.word_verdict(verdict)
 
     def _settled(self, reply: Reply, settled: Settled) -> None:
         reply(self.word_settled(settled))
@@ -113,13 +125,14 @@ def _word_stored(judged: Judged) -> bytes | None:
     """The body of the answer to one transaction, where it is to be stored."""
     match judged.verdicts[0]:
         case Verdict.ACCEPTED:
-            return _word_accepted(judged.rows[0].id)
+            return word_accepted(judged.rows[0].id)
         case Verdict.KEPT:
             return _word_kept(judged.rows[0].id)
     return None
 
 
-def _word_accepted(identifier: int) -> bytes:
+def word_accepted(identifier: int) -> bytes:
+    """The body of the answer to a transaction that was accepted."""
     return b'{"id":"%b"}' % format_identifier(identifier).encode()
 
 
