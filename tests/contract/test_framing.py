@@ -97,7 +97,7 @@ def test_answers_keep_the_order_of_their_requests_wherever_the_bytes_are_cut(
 
     async def main() -> None:
         settings = Settings(database_url="memory://", fast_lane=lane)
-        monkeypatch.setattr("app.main.build_store", lambda _: SlowStore(random.Random(seed)))
+        monkeypatch.setattr("app.main.build_store", lambda _, **__: SlowStore(random.Random(seed)))
         service = build_service(settings, pytest.fail, Clock(NOW_MS))
         await service.ledger.open()
         config = server_config(settings, service)

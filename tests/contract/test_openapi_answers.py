@@ -154,7 +154,7 @@ def services(lane: Switch) -> Iterator[Mapping[Mood, ServiceThread]]:
         running = {}
         for mood in Mood:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("app.main.build_store", lambda _, mood=mood: MoodyStore(mood))
+                patch.setattr("app.main.build_store", lambda _, mood=mood, **__: MoodyStore(mood))
                 running[mood] = stack.enter_context(serve(settings, Clock(NOW_MS)))
         running[Mood.CANNOT_READ].clock.now_ms = EARLIER_MS
         running[Mood.CANNOT_READ].client.get("/stats")

@@ -213,7 +213,7 @@ def bench_test(
 ) -> None:
     async def main() -> None:
         store = GatedStore()
-        monkeypatch.setattr("app.main.build_store", lambda _: store)
+        monkeypatch.setattr("app.main.build_store", lambda _, **__: store)
         settings = Settings(database_url="memory://", fast_lane=lane)
         service = build_service(settings, pytest.fail, Clock(NOW_MS))
         await service.ledger.open()
