@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from starlette.types import ASGIApp
 
@@ -17,7 +17,7 @@ from app.ledger.mirror import Mirror
 from app.ledger.nodes import Membership
 from app.ledger.users import Users
 from app.settings import Authentication, Late, Settings, SettingsError, Switch
-from app.store.base import MemoryStore, Store, StoreUnusable
+from app.store.base import MemoryStore, SharedStore, Store, StoreUnusable
 from app.store.sqlite import SQLiteStore
 from app.web.batch import Batch
 from app.web.cors import CrossOrigin
@@ -30,7 +30,7 @@ from app.web.health import ALIVE, Health
 from app.web.ingest import Ingest, TakeIn
 from app.web.rate_limit import RateLimit
 from app.web.routes import Handlers, build_router
-from app.web.stats import Stats
+from app.web.stats import SharedStats, Stats
 from app.web.transactions import Transactions
 
 _DAY_MS: Final = 86_400_000
@@ -101,6 +101,7 @@ def build_back(
         keeps_late=settings.late is Late.KEEP,
         retention_ms=settings.retention_days * _DAY_MS,
         membership=_build_membership(settings, shape) if settings.redis_url else None,
+        shared=cast(SharedStore, store) if _has_shared_users(settings) else None,
     )
     decoder = TransactionDecoder(
         currencies=settings.currencies,
@@ -108,7 +109,8 @@ def build_back(
         allow_negative=settings.allow_negative_amounts,
     )
     ingest = Ingest(decoder, ledger)
-    stats = Stats(ledger, settings.currencies)
+    stats_of = SharedStats if _has_shared_users(settings) else Stats
+    stats = stats_of(ledger, settings.currencies)
     batch = Batch(decoder, ledger, ingest)
     query = FeedQuery(settings.currencies)
     feed = Feed(EntryDecoder(decoder), ingest, ledger, History(store), query, now_ms)
@@ -123,7 +125,8 @@ def build_mirror(
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Mirror:
     """A copy of what a ledger of these settings counts."""
-    return Mirror(_shape(settings), _user_rows_max(settings) > 0, now_ms, catch_up, on_rewind)
+    has_users = _user_rows_max(settings) > 0 or _has_shared_users(settings)
+    return Mirror(_shape(settings), has_users, now_ms, catch_up, on_rewind)
 
 
 def build_front(
@@ -156,6 +159,10 @@ def _shape(settings: Settings) -> Shape:
 def _user_rows_max(settings: Settings) -> int:
     # Those of other nodes are in nobody's memory but theirs.
     return 0 if settings.redis_url else settings.user_rows_max
+
+
+def _has_shared_users(settings: Settings) -> bool:
+    return bool(settings.redis_url) and settings.has_database_server and settings.user_rows_max > 0
 
 
 def _build_limit(settings: Settings, now_ms: Callable[[], int]) -> RateLimit | None:

@@ -25,7 +25,7 @@ from app.ledger.nodes import REFILL_AHEAD_MS_MAX, Alone, Membership, Nodes, OneO
 from app.ledger.statistics import Freshness, Statistics
 from app.ledger.upkeep import Upkeep
 from app.ledger.users import Users
-from app.store.base import Store, StoreFailed, StoreRefused, identity
+from app.store.base import SharedStore, Store, StoreFailed, StoreRefused, identity
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -79,7 +79,8 @@ class Ledger:
 
     `keeps_late`: what is older than the window is stored all the same. `retention_ms`: rows are deleted
     when they were kept so long ago, but never those that the window may still need; 0 keeps them.
-    `users` has the figures of single users, or none. `membership`: what other nodes take in is counted.
+    `users` has the figures of single users, or none; `shared` is the store where it has them, for all
+    nodes. `membership`: what other nodes take in is counted.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Ledger:
         keeps_late: bool = False,
         retention_ms: int = 0,
         membership: Membership | None = None,
+        shared: SharedStore | None = None,
     ) -> None:
         self.shape = shape
         # No row lies further ahead of when it was kept than the shape allows for.
@@ -115,6 +117,7 @@ class Ledger:
         self._blocked: Unready | None = Unready.STARTING
         self._waiting_clear: asyncio.Future[None] | None = None
         self._membership = membership
+        self._shared = shared
         self._nodes: Nodes = Alone(self.statistics)
         self._commit: GroupCommit
         self._maintenance: Maintenance
@@ -237,7 +240,7 @@ class Ledger:
     @property
     def has_users(self) -> bool:
         """Whether there are figures of single users at all."""
-        return self._users.rows_max > 0
+        return self._users.rows_max > 0 or self._shared is not None
 
     def read(
         self,
@@ -258,6 +261,25 @@ class Ledger:
         else:
             figures = self._users.since(user_id, from_ms, currency)
         return Reading(moment.now_ms, window_ms, figures, self.statistics.freshness)
+
+    async def read_shared(
+        self, moment: Moment, window_ms: int | None, currency: str | None, user_id: str
+    ) -> Reading:
+        """As `read`, of a user, of whom other nodes have taken in something as well.
+
+        Raises NotReady where the store does not answer.
+        """
+        if self._shared is None:
+            raise ValueError("the store is no other node's")
+        window_ms = window_ms or self.shape.window_ms
+        from_ms = moment.now_ms - window_ms
+        # As exact as those of all, so that the figures of users add up to them.
+        from_ms -= from_ms % self.shape.resolution_ms
+        try:
+            figures = await self._shared.user_figures(user_id, from_ms, currency)
+        except (StoreRefused, StoreFailed) as error:
+            raise NotReady(Unready.STORE_REFUSES) from error
+        return Reading(moment.now_ms, window_ms, figures, None)
 
     async def clear(self) -> Verdict:
         """Delete everything accepted so far; what that came to, once it is durable.

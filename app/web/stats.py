@@ -13,7 +13,7 @@ from app.core.summary import Summary
 from app.core.timestamp import format_timestamp
 from app.core.transaction import USER_ID, FieldError
 from app.core.window import Shape
-from app.ledger.ledger import Moment, NotReady, Reading
+from app.ledger.ledger import Ledger, Moment, NotReady, Reading
 from app.ledger.statistics import Freshness
 from app.ledger.users import Missing
 from app.web.answers import (
@@ -190,6 +190,25 @@ class Stats:
             f"{'' if freshness is None else _freshness(freshness, reading.as_of_ms)}"
             f',"by_currency":{{{currencies}}}}}'
         ).encode()
+
+
+class SharedStats(Stats):
+    """As Stats, where single users' figures are in a store that other nodes share."""
+
+    def __init__(self, ledger: Ledger, currencies: frozenset[str]) -> None:
+        super().__init__(ledger, currencies, self._of_user)
+        self._ledger = ledger
+
+    async def _of_user(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
+        window_ms, currency, user_id = self._question(scope["query_string"])
+        if user_id is None or not caller.may_see(user_id):
+            raise Problem(FORBIDDEN[Permission.READ_ALL])
+        try:
+            moment = self._ledger.moment()
+            reading = await self._ledger.read_shared(moment, window_ms, currency, user_id)
+        except NotReady as error:
+            raise Problem(NOT_READY[error.reason]) from error
+        return json_answer(HTTPStatus.OK, self._encode(reading))
 
 
 def _word_missing(for_ms: int) -> Answer:

@@ -112,6 +112,10 @@ def test_a_key_is_one_for_all_nodes_and_a_users_transactions_come_in_order(redis
         for node in nodes:
             page = client.get(f"{node.url}/api/v1/transactions?user_id=u-1&limit=100").json()
             assert [item["id"] for item in page["items"]] == ids[::-1]
+            of_user = client.get(f"{node.url}/stats?user_id=u-1").json()
+            assert (of_user["count"], of_user["sum"]) == (31, 1 + sum(range(30)))
+            assert client.get(f"{node.url}/stats?user_id=u-2").json()["count"] == 0
+            assert client.get(f"{node.url}/stats?user%5Fid=u-1&currency=EUR").json()["count"] == 0
         first = client.get(f"{nodes[0].url}/api/v1/transactions?user_id=u-1&limit=10").json()
         rest = client.get(
             f"{nodes[1].url}/api/v1/transactions?limit=100&cursor={first['next_cursor']}"
