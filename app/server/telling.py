@@ -25,8 +25,9 @@ from app.server.link import Add, Fresh, News, Restart, Told, Whole, added, frame
 # What a process without privileges may ask for: some 30 000 parts of 35 bytes, which is what was counted
 # in a second at full load where no two transactions are of one millisecond. Linux fills its pages.
 _PIPE_BYTES: Final = 2**20
-# How long a full pipe may keep answers back.
+# How long a full pipe may keep answers back while nothing is read from it, and how often in all.
 _FULL_SECONDS_MAX: Final = 0.5
+_FULL_TIMES_MAX: Final = 10
 # All that a front may have to be told at once, when it has just begun or when a window was read back:
 # twenty currencies of 70 000 slots. What is more is told to a new one, in steps.
 _UNSENT_BYTES_MAX: Final = 64 * 2**20
@@ -43,6 +44,9 @@ class Line:
         self._unsent = bytearray()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._times_left = 0
+        self._is_read = False
+        """Whether anything was read of late."""
         self._is_open = True
         self.untold: list[str] = []
         """Currencies of which the front has not been told what there was when it began."""
@@ -74,6 +78,7 @@ class Line:
             data = data[written:]
             self._loop.add_writer(self._pipe, self._go_on)
             self._timer = self._loop.call_later(_FULL_SECONDS_MAX, self._expire)
+            self._times_left = _FULL_TIMES_MAX
         self._unsent += data
         if len(self._unsent) > _UNSENT_BYTES_MAX:
             self._cut_off("it has too much to read")
@@ -100,6 +105,7 @@ class Line:
         written = self._try(self._unsent)
         if self._is_open:
             del self._unsent[:written]
+            self._is_read = True
             if not self._unsent:
                 self._stop_waiting()
                 self.on_empty()
@@ -111,10 +117,13 @@ class Line:
             self._timer = None
 
     def _expire(self) -> None:
-        if self.is_followed:
+        self._times_left -= 1
+        is_slow = self._is_read and self._times_left > 0
+        if self.is_followed and not is_slow:
             self._cut_off("it does not read")
         else:
-            # It has only begun; nobody waits for it.
+            # It reads, or it has only begun and nobody waits for it.
+            self._is_read = False
             self._timer = self._loop.call_later(_FULL_SECONDS_MAX, self._expire)
 
 

@@ -187,6 +187,7 @@ def test_no_answer_leaves_before_every_pipe_has_what_it_is_about() -> None:
                 slow.mirror.moment()
                 await asyncio.sleep(0)
         assert not slow.cut_off
+        assert not quick.cut_off
         bench.assert_same(slow)
         bench.assert_same(quick)
 
