@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 FAILURES_MAX: Final = 3
-OPEN_SECONDS: Final = 0.5
+OPEN_SECONDS: Final = 0.3
 
 
 class Breaker:

@@ -41,8 +41,9 @@ _LEAVE_SECONDS: Final = 0.5
 _ADOPTION_SECONDS: Final = 1.0
 # A wall clock is read in whole milliseconds, and drifts by less than this from one round to the next.
 _READING_MS_MAX: Final = 2.0
-# After an outage the others come back within this time: until then there may be more than are known of.
-_RETURN_SECONDS: Final = 1.5
+# After an outage the others come back within this time, a pause of their breaker and a swap that fails:
+# until then there may be more than are known of.
+_RETURN_SECONDS: Final = 1.0
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
