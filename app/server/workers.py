@@ -25,8 +25,7 @@ from app.server.link import Word
 from app.server.telling import Line, Telling
 from app.web.forward import Backroom
 
-# A front that ends so soon after its start, so often in a row, would do so for ever.
-_EARLY_SECONDS: Final = 10.0
+# A front that ends before it has served, so often in a row, would do so for ever.
 _EARLY_DEATHS_MAX: Final = 5
 # How often fronts are asked whether they turn, and after how many times without a word they are ended.
 _PING_SECONDS: Final = 1.0
@@ -90,9 +89,7 @@ class Workers:
     async def _keep(self, index: int, listener: socket.socket) -> None:
         """Keep a front behind a socket."""
         early_deaths = 0
-        loop = asyncio.get_running_loop()
         while not self.stopping.done():
-            started_at = loop.time()
             try:
                 front = await self._start(index, listener)
             except OSError as error:
@@ -105,9 +102,11 @@ class Workers:
                 break
             reason = front.reason or _word_status(status)
             log.warning("worker_died", worker=index, pid=front.pid, reason=reason)
-            early_deaths = early_deaths + 1 if loop.time() - started_at < _EARLY_SECONDS else 0
+            early_deaths = 0 if front.is_serving else early_deaths + 1
             if early_deaths >= _EARLY_DEATHS_MAX:
-                self._on_deaths(f"worker {index} died {early_deaths} times, at last: {reason}")
+                self._on_deaths(
+                    f"worker {index} died {early_deaths} times before it served, at last: {reason}"
+                )
 
     async def _start(self, index: int, listener: socket.socket) -> "_Front":
         """Start a front behind a socket. Raises OSError."""

@@ -385,4 +385,5 @@ def test_fronts_that_cannot_live_end_the_service(monkeypatch: pytest.MonkeyPatch
         await back.ledger.close()
 
     asyncio.run(main())
-    assert reasons[0] in {f"worker {index} died 5 times, at last: exit status 1" for index in (0, 1)}
+    reason = "died 5 times before it served, at last: exit status 1"
+    assert reasons[0] in {f"worker {index} {reason}" for index in (0, 1)}
