@@ -6,7 +6,7 @@ import uuid
 
 import httpx
 
-from tests.support.cluster import KILL_ROUNDS, SECONDS, Node, nodes_of, run_on, under_load
+from tests.support.cluster import KILL_ROUNDS, Node, nodes_of, run_on, under_load
 from tests.support.posters import Posters
 from tests.support.postgres import needs_postgres, new_database_url, rows_in_database
 from tests.support.redis import RedisServer, needs_redis
@@ -27,7 +27,7 @@ def test_nodes_come_and_go_under_load_and_every_row_is_counted_once(redis: Redis
                 node.kill()
                 await asyncio.sleep(0.2)
                 await asyncio.to_thread(node.start)
-                await asyncio.sleep(SECONDS)
+                await asyncio.sleep(0.5)
 
         run_on(nodes, body)
         # What was in flight when a node was killed may have been kept, and then is counted.
