@@ -213,10 +213,11 @@ def print_derived(unit: Costs, client_us: float) -> None:
     for nodes in NODES:
         rounds = 1 / (ROUND_SECONDS * max(nodes / ROUND_NODES, 1))
         swaps = nodes * rounds
-        slots_max = BYTES_PER_SECOND_MAX / (nodes + 1) / unit.slot_bytes
+        slots_max = BYTES_PER_SECOND_MAX / (nodes + 2) / unit.slot_bytes
         slots = min(1000, slots_max)
-        idle_out = swaps * nodes * (unit.empty_bytes + ENTRY_BYTES) / 1e6
-        busy_out = idle_out + nodes * nodes * slots * unit.slot_bytes / 1e6
+        # Each is sent to every node, and what was read last is sent again, mostly one's own.
+        idle_out = swaps * (nodes + 1) * (unit.empty_bytes + ENTRY_BYTES) / 1e6
+        busy_out = idle_out + nodes * (nodes + 1) * slots * unit.slot_bytes / 1e6
         idle = rounds * (SWAP_US + nodes * (unit.hear_empty_us + client_us)) / 1e6
         busy = idle + slots * (nodes * unit.hear_slot_us + unit.encode_slot_us) / 1e6
         print(
