@@ -13,7 +13,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from app.exchange.base import ExchangeFailed, Heard
 
@@ -65,8 +65,9 @@ class RedisExchange:
             async with asyncio.timeout(2 * _TIMEOUT_SECONDS):
                 heard = await self._swap(message)
             is_answered = True
-        except (RedisError, OSError, TimeoutError) as error:
-            raise ExchangeFailed(type(error).__name__) from error
+        except Exception as error:
+            # Beside its own errors the client raises what it stumbles over, where no Redis answers.
+            raise ExchangeFailed(_reason(error)) from error
         finally:
             if not is_answered:
                 # Answers of a command that was given up must not be taken for those of the next.
@@ -122,6 +123,13 @@ class RedisExchange:
             has_more=has_lost or len(entries) >= messages_max,
             has_lost=has_lost,
         )
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong, in a few words, and without what was sent, which a server may quote."""
+    said = str(error) if type(error) is ResponseError else ""
+    said = said.rpartition("of pipeline caused error: ")[2].partition(",")[0].strip("(')")[:100]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _before(position: bytes) -> bytes:

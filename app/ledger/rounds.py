@@ -27,8 +27,9 @@ ROUND_NODES: Final = 30
 # As long as more is to be told than goes into a bulletin: two commands each, and less than a hundred a
 # second in all.
 _BEHIND_PART: Final = 0.55
-# What a node tells, the exchange passes on to every node, and to itself twice, so it is in proportion less
-# where there are more of them; 100 kB a second are left for what every round has, told anything or not.
+# What a node tells, the exchange passes on to every node, and to itself twice, so it is in proportion
+# less where there are more of them; 100 kB a second are left for what every round has, told anything or
+# not.
 BYTES_PER_SECOND_MAX: Final = 900_000
 # A round takes some milliseconds of the event loop at most.
 _SLOTS_MAX: Final = 1000

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from app.exchange.base import ExchangeFailed
 from app.exchange.redis import STREAM, RedisExchange
 from tests.support.redis import RedisServer, needs_redis
@@ -69,6 +71,51 @@ def test_what_does_not_come_in_time_comes_in_parts(redis: RedisServer) -> None:
         assert failures
 
     asyncio.run(main())
+
+
+def test_what_is_wrong_is_said_and_not_what_was_sent(redis: RedisServer) -> None:
+    async def reason(url: str) -> str:
+        exchange = RedisExchange(url, KEPT_MS)
+        try:
+            with pytest.raises(ExchangeFailed) as failure:
+                await exchange.swap(b"told")
+        finally:
+            await exchange.close()
+        return str(failure.value)
+
+    async def main() -> None:
+        wrong = "ResponseError: DB index is out of range"
+        assert await reason(redis.url.replace("/0", "/99")) == wrong
+        with redis.client() as client:
+            client.set(STREAM, "no stream")
+        wrong_type = "WRONGTYPE Operation against a key holding the wrong kind of value"
+        assert await reason(redis.url) == f"ResponseError: {wrong_type}"
+        for answer, expected in (
+            (b":1\r\n", "AttributeError"),
+            (b"-ERR unknown command 'HELLO', with args beginning with: 'AUTH' 'secret'\r\n", "'HELLO'"),
+            (b"$99999999999999\r\n", ""),
+        ):
+            async with answering(answer) as port:
+                found = await reason(f"redis://:secret@127.0.0.1:{port}/0")
+            assert expected in found
+            assert "secret" not in found
+
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[int]:
+    """The port of a server that answers every command alike."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(answer * data.count(b"*"))
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
 
 
 @asynccontextmanager
