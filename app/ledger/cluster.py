@@ -76,6 +76,8 @@ class Cluster:
         self.abreast_ms = 0
         """When all that there was to hear was heard. Whoever came since is not known of."""
         self._unreadable_ms = 0
+        self._began_ms = 0
+        """When it first told anything."""
         self._early: Early[tuple[Source, int]] = Early()
 
     def count(self, counted: Counted) -> None:
@@ -114,6 +116,7 @@ class Cluster:
 
     def bulletin(self, now_ms: int, slots_max: int) -> "Telling":
         """What is to be told next, of at most so many slots."""
+        self._began_ms = self._began_ms or now_ms
         resolution_ms = self._shape.resolution_ms
         taken = self._unsaid.take(now_ms, slots_max)
         slots = []
@@ -209,9 +212,15 @@ class Cluster:
         """Whether this node's clock cannot be gone by."""
         return abs(self.skew_ms) > SKEW_MS_MAX
 
+    @property
+    def is_outvoted(self) -> bool:
+        """Whether other nodes say so: of two clocks, this one's and the exchange's, either may be right."""
+        return self.is_skewed and any(peer.heard_ms is not None for peer in self._peers.values())
+
     def hear(self, bulletin: Bulletin, now_ms: int) -> None:
         """Take in what a node tells. Raises Unreadable."""
         if bulletin.store == self.me.store and (self._is_alone or bulletin.node == self.me.node):
+            self._check_copy(bulletin)
             return
         source = Source("" if bulletin.is_alone else bulletin.node, bulletin.store)
         shape = self._shape
@@ -235,6 +244,15 @@ class Cluster:
             teller = source, bulletin.epoch
             self._lift(peer, self._early.sift(teller, counted, self._latest_ms(now_ms)))
 
+    def _check_copy(self, bulletin: Bulletin) -> None:
+        """Raises Unreadable where another node has a copy of the store that this one has alone."""
+        if bulletin.node == self.me.node or not self._began_ms:
+            return
+        # What this node told under another name it told before it was started under this one.
+        told_ms = bulletin.told_ms + self.ahead_ms - bulletin.ahead_ms
+        if told_ms > self._began_ms + SILENT_MS_MAX:
+            raise Unreadable(f"node {bulletin.node!r} has a copy of this node's store")
+
     def hear_early(self, now_ms: int) -> None:
         """Take in what was too early when it was told, and is not any more."""
         for (source, epoch), currency, part in self._early.due(self._latest_ms(now_ms)):
@@ -248,6 +266,10 @@ class Cluster:
     def note_unreadable(self, now_ms: int) -> None:
         """Somebody tells what this node cannot read."""
         self._unreadable_ms = now_ms
+
+    def is_unread(self, now_ms: int) -> bool:
+        """Whether somebody has lately told what this node cannot read."""
+        return now_ms - self._unreadable_ms <= SILENT_MS_MAX
 
     def adopt(self, node: str, epoch: int, counted: Counted, asked_ms: int) -> bool:
         """Take in what this node's own store, asked then, has kept of another node, in an epoch.
@@ -276,8 +298,7 @@ class Cluster:
 
     def freshness(self, now_ms: int, *, is_cut_off: bool) -> Freshness:
         """How much is known; `is_cut_off` where not all can be heard."""
-        is_unread = now_ms - self._unreadable_ms <= SILENT_MS_MAX
-        nodes, is_missing = 1, is_cut_off or self.is_skewed or is_unread
+        nodes, is_missing = 1, is_cut_off or self.is_skewed or self.is_unread(now_ms)
         known_ms = [self.abreast_ms]
         for peer in self._peers.values():
             if peer.heard_ms is None or peer.has_left:

@@ -125,7 +125,7 @@ class OneOfSeveral:
     @property
     def is_skewed(self) -> bool:
         """Whether this node's clock is too far from most others'."""
-        return self.cluster.is_skewed
+        return self.cluster.is_outvoted
 
     def dependencies(self) -> list[Dependency]:
         """The exchange, and clocks that agree."""
@@ -136,12 +136,18 @@ class OneOfSeveral:
         if self.rounds.is_cut_off:
             detail = "does not answer: what other nodes count is not known"
             exchange = exchange._replace(condition=Condition.DEGRADED, detail=detail)
+        elif self.cluster.is_unread(self._now_ms()):
+            detail = "a node tells what cannot be counted here: the log says which, and why"
+            exchange = exchange._replace(condition=Condition.DEGRADED, detail=detail)
         elif self._statistics.freshness is not None and self._statistics.freshness.is_degraded:
             detail = "a node has gone without a word: some of what it counted may be missing"
             exchange = exchange._replace(condition=Condition.DEGRADED, detail=detail)
         if self.is_skewed:
             detail = f"differs from most other nodes' by {self.cluster.skew_ms:.0f} ms"
             clock = clock._replace(condition=Condition.UNHEALTHY, detail=detail)
+        elif self.cluster.is_skewed:
+            detail = f"differs from the exchange's by {self.cluster.ahead_ms:.0f} ms"
+            clock = clock._replace(condition=Condition.DEGRADED, detail=detail)
         return [exchange, clock]
 
     def others(self) -> list[NodeCondition] | None:

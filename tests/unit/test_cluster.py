@@ -217,6 +217,24 @@ def test_a_skewed_clock_is_found_and_what_it_missed_is_to_be_heard_again() -> No
     assert not b.cluster.note_clock(SKEW_MS_MAX / 2, WIDTH_MS, b.now_ms())
 
 
+def test_a_node_whose_clock_differs_from_the_exchanges_alone_is_not_outvoted() -> None:
+    """Or nobody would be ready where the exchange's clock is wrong and one node is left."""
+    a, b = Node("a", A_STORE), Node("b", B_STORE, ahead_ms=3 * SKEW_MS_MAX)
+    assert (b.cluster.is_skewed, b.cluster.is_outvoted) == (True, False)
+    b.hear(a.tell())
+    assert (b.cluster.is_skewed, b.cluster.is_outvoted) == (True, True)
+
+
+def test_a_copy_of_the_store_of_a_node_that_has_it_alone_is_not_taken_for_the_node_itself() -> None:
+    a, former = Node("a", A_STORE, is_alone=True), Node("former", A_STORE, is_alone=True)
+    copy = Node("copy", A_STORE, is_alone=True, ahead_ms=SKEW_MS_MAX)
+    last = former.tell()
+    a.tell(100)
+    a.hear(last, copy.tell(SILENT_MS_MAX), a.tell(2 * SILENT_MS_MAX))
+    with pytest.raises(Unreadable, match="'copy' has a copy"):
+        a.hear(copy.tell(SILENT_MS_MAX + 200))
+
+
 def test_a_deletion_that_another_has_begun_is_learned_and_old_tellings_do_not_come_back() -> None:
     a, b = sharing()
     a.count(one(5))
