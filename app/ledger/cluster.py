@@ -214,7 +214,7 @@ class Cluster:
 
     @property
     def is_outvoted(self) -> bool:
-        """Whether other nodes say so: of two clocks, this one's and the exchange's, either may be right."""
+        """Whether other nodes say so: of two clocks, its own and the exchange's, either may be right."""
         return self.is_skewed and any(peer.heard_ms is not None for peer in self._peers.values())
 
     def hear(self, bulletin: Bulletin, now_ms: int) -> None:
