@@ -192,6 +192,11 @@ class Cluster:
                 peer.heard_ms = min(peer.heard_ms, now_ms)
 
     @property
+    def is_measured(self) -> bool:
+        """Whether anything has shown how far this node's clock is ahead."""
+        return bool(self._samples)
+
+    @property
     def ahead_ms(self) -> float:
         """How far this node's clock is ahead of the exchange's."""
         return min(self._samples)[1] if self._samples else 0.0

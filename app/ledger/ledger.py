@@ -137,6 +137,7 @@ class Ledger:
             self._now_ms,
             self._retention_ms,
             lambda: self._blocked is Unready.CLOCK_STEPPED,
+            lambda: self._nodes.is_clock_doubtful,
             self._refill,
         )
         if self._membership is not None:

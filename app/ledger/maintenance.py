@@ -33,7 +33,8 @@ class Maintenance:
     """Does what is due, one thing after another, for as long as it takes.
 
     `refill` reads the window back where `is_stale` says that it must be. `retention_ms`: rows are
-    deleted when they were kept so long ago; 0 keeps them.
+    deleted when they were kept so long ago; 0 keeps them. Nothing is deleted for its age while the
+    clock `is_doubtful`: by another one it may be new.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Maintenance:
         now_ms: Callable[[], int],
         retention_ms: int,
         is_stale: Callable[[], bool],
+        is_doubtful: Callable[[], bool],
         refill: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
@@ -52,6 +54,7 @@ class Maintenance:
         self._now_ms = now_ms
         self._retention_ms = retention_ms
         self._is_stale = is_stale
+        self._is_doubtful = is_doubtful
         self._refill = refill
         self._has_cleared_rows = True
         self._expiry_due_ms = 0
@@ -112,7 +115,7 @@ class Maintenance:
 
     @property
     def _has_expired_records(self) -> bool:
-        return self._now_ms() >= self._expiry_due_ms
+        return self._now_ms() >= self._expiry_due_ms and not self._is_doubtful()
 
     async def _expire(self) -> None:
         now_ms = self._now_ms()
@@ -121,7 +124,8 @@ class Maintenance:
 
     @property
     def _has_old_rows(self) -> bool:
-        return bool(self._retention_ms) and self._now_ms() >= self._trim_due_ms
+        is_due = bool(self._retention_ms) and self._now_ms() >= self._trim_due_ms
+        return is_due and not self._is_doubtful()
 
     async def _trim(self) -> None:
         now_ms = self._now_ms()

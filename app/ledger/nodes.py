@@ -36,6 +36,10 @@ class Nodes(Protocol):
     def is_skewed(self) -> bool:
         """Whether this node's clock cannot be gone by."""
 
+    @property
+    def is_clock_doubtful(self) -> bool:
+        """Whether this node's clock may be wrong, for all that is known."""
+
     def dependencies(self) -> list[Dependency]:
         """What other nodes are known through."""
 
@@ -62,6 +66,7 @@ class Alone:
     """What this process counts is all there is."""
 
     is_skewed = False
+    is_clock_doubtful = False
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
@@ -126,6 +131,11 @@ class OneOfSeveral:
     def is_skewed(self) -> bool:
         """Whether this node's clock is too far from most others'."""
         return self.cluster.is_outvoted
+
+    @property
+    def is_clock_doubtful(self) -> bool:
+        """Whether it is too far from any, or how far it is was not measured since it was set."""
+        return self.cluster.is_skewed or not self.cluster.is_measured
 
     def dependencies(self) -> list[Dependency]:
         """The exchange, and clocks that agree."""

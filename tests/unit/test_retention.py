@@ -1,6 +1,9 @@
 """Rows go when they were kept long enough ago: in short steps, and never those the window needs."""
 
 import asyncio
+import math
+import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -13,10 +16,16 @@ from app.core.question import Portion, Question
 from app.core.transaction import Row, Transaction
 from app.core.window import Shape
 from app.ledger import maintenance
+from app.ledger.cluster import Cluster
 from app.ledger.commit import Verdict
-from app.ledger.ledger import Ledger
+from app.ledger.ledger import Ledger, Unready
+from app.ledger.nodes import Membership
+from app.ledger.peer import Source
+from app.ledger.statistics import Statistics
+from app.ledger.users import Users
 from app.store.base import MemoryStore, Store, StoreRefused
 from app.store.sqlite import SQLiteStore
+from tests.support.exchange import Faults, MemoryExchange, Stream
 from tests.support.thread import Clock
 from tests.support.wire import SteppedLoop
 
@@ -223,3 +232,43 @@ def test_a_store_that_refuses_to_trim_is_asked_again() -> None:
             assert await kept(store) == []
 
     run(body)
+
+
+def test_a_node_whose_clock_is_wrong_deletes_nothing_for_its_age(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is old by it may be new, and other nodes' as well."""
+    monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.005)
+
+    async def main() -> None:
+        stream, store = Stream(), Trimmed()
+        began, ahead_ms = time.monotonic(), 400 * DAY_MS
+
+        def wall_ms() -> float:
+            return NOW_MS + (time.monotonic() - began) * 1000
+
+        right = Cluster(Source("right", b"store"), MINUTE, Statistics(MINUTE, Users(MINUTE, 0)), print)
+        right.restart(MINUTE, 0, {})
+        right.note_clock(0.0, 1.0, NOW_MS)
+        stream.append(right.bulletin(NOW_MS, 1000).bulletin.encode())
+        exchange = MemoryExchange(stream, random.Random(1), Faults(), wall_ms)
+        ledger = Ledger(
+            store,
+            MINUTE,
+            IdentifierSource(7),
+            lambda: math.ceil(wall_ms()) + ahead_ms,
+            pytest.fail,
+            retention_ms=DAY_MS,
+            membership=Membership("wrong", exchange),
+        )
+        await ledger.open()
+        assert ledger.why_unready() is Unready.CLOCK_SKEWED
+        await asyncio.sleep(0.1)
+        assert not store.trims
+        ahead_ms = 0
+        while not store.trims:
+            await asyncio.sleep(0.001)
+        assert all(before_ms < NOW_MS for before_ms, _ in store.trims)
+        await ledger.close()
+
+    asyncio.run(main())
