@@ -6,6 +6,7 @@ Never is more counted than the truth, nor less than is said to be known; and at 
 import asyncio
 import os
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -134,7 +135,9 @@ class Story:
 
     def _forget(self, node: Node) -> None:
         if not self.loses_nodes:
-            self.world.stream.forget(self.choose.choice((None, self.choose.randrange(1, 40))))
+            stream, last = self.world.stream, self.choose.randrange(1, 40)
+            lose = stream.evict, stream.forget, partial(stream.forget, last)
+            self.choose.choice(lose)()
 
     def _lose_time(self, node: Node) -> None:
         self.run(self._lose_time_for(node, self.choose.uniform(0.0, 1.0)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -59,8 +60,13 @@ class Stream:
         else:
             del self.entries[max(len(self.entries) - last, 0) :]
 
+    def evict(self) -> None:
+        """As a server that had no room for it: no connection breaks."""
+        self.entries.clear()
+
     def has(self, number: int) -> bool:
-        return any(entry.number == number for entry in reversed(self.entries))
+        place = bisect_left(self.entries, number, key=lambda entry: entry.number)
+        return place < len(self.entries) and self.entries[place].number == number
 
 
 class MemoryExchange:
@@ -111,6 +117,7 @@ class MemoryExchange:
         own = stream.append(message)
         exchange_ms = self._wall_ms()
         position = self._position
+        has_lost |= position > 0 and not stream.has(position)
         read = [entry for entry in stream.entries if entry.number > position][: stream.messages_max]
         await self._travel()
         self._be_connected()
