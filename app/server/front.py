@@ -50,6 +50,7 @@ async def _serve(settings: Settings, link: socket.socket, pipe: int, listener: s
     _, office = await loop.create_unix_connection(lambda: BackOffice(_end_at_once), sock=link)
     heard_all = asyncio.Event()
     mirror, hearing = _build_mirror(settings, office, pipe, heard_all.set)
+    office.say(Word.HEARING)
     server = _Server(
         server_config(settings, build_front(settings, office, mirror)), lambda: office.say(Word.SERVING)
     )

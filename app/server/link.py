@@ -48,6 +48,8 @@ class Word(Enum):
     """Its door is open."""
     ALIVE = 2
     """It was asked whether its loop turns."""
+    HEARING = 3
+    """It reads its pipe: from here on it can be told what is counted."""
 
 
 class Upward(msgspec.Struct, array_like=True, gc=False):

@@ -47,7 +47,8 @@ class Line:
         self._times_left = 0
         self._is_read = False
         """Whether anything was read of late."""
-        self._is_open = True
+        self.is_open = True
+        """Whether it can be told anything."""
         self.untold: list[str] = []
         """Currencies of which the front has not been told what there was when it began."""
         self.is_followed = False
@@ -69,11 +70,11 @@ class Line:
 
     def write(self, data: bytes) -> None:
         """Put it into the pipe, behind what waits already."""
-        if not self._is_open:
+        if not self.is_open:
             return
         if not self._unsent:
             written = self._try(data)
-            if written == len(data) or not self._is_open:
+            if written == len(data) or not self.is_open:
                 return
             data = data[written:]
             self._loop.add_writer(self._pipe, self._go_on)
@@ -85,8 +86,8 @@ class Line:
 
     def close(self) -> None:
         """Tell it no more."""
-        if self._is_open:
-            self._is_open = False
+        if self.is_open:
+            self.is_open = False
             self._stop_waiting()
             self._unsent.clear()
             os.close(self._pipe)
@@ -103,7 +104,7 @@ class Line:
 
     def _go_on(self) -> None:
         written = self._try(self._unsent)
-        if self._is_open:
+        if self.is_open:
             del self._unsent[:written]
             self._is_read = True
             if not self._unsent:
@@ -163,6 +164,8 @@ class Telling:
 
     def join(self, line: Line) -> None:
         """Tell one more front all there is, a currency at a turn, and then what comes."""
+        if not line.is_open:
+            return
         self._tell()
         self._lines.append(line)
         line.untold = list(self._statistics.windows.currencies)
@@ -175,9 +178,9 @@ class Telling:
 
     def leave(self, line: Line) -> None:
         """Tell it no more, and wait for it no longer."""
+        line.close()
         if line in self._lines:
             self._lines.remove(line)
-            line.close()
             self.hurry()
 
     def _turn(self) -> None:

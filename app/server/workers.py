@@ -138,12 +138,13 @@ class Workers:
         log.info("worker_started", worker=index, pid=front.pid)
         if self.stopping.done():
             front.end()
-        else:
-            self._telling.join(front.line)
         return front
 
     def _heed(self, front: "_Front", word: Word) -> None:
-        if word is Word.SERVING:
+        if word is Word.HEARING:
+            # Not before: until its modules are read nobody empties its pipe, and all answers would wait.
+            self._telling.join(front.line)
+        elif word is Word.SERVING:
             front.is_serving = True
             self._is_complete.set()
 

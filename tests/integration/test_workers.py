@@ -274,6 +274,26 @@ def test_a_front_that_hangs_is_replaced_before_it_can_answer_what_is_not_true_an
         assert {service.ask("GET", "/stats").json["count"] for _ in range(FRESH)} == {count}
 
 
+def test_a_front_that_is_slow_to_start_keeps_no_answers_back(service: Service) -> None:
+    ended = service.fronts()[0]
+    os.kill(ended, signal.SIGSTOP)
+    with contextlib.closing(connection_to_the_other(service)) as other:
+        os.kill(ended, signal.SIGKILL)
+        wait_until(lambda: service.fronts()[0] != ended)
+        starting = service.fronts()[0]
+        os.kill(starting, signal.SIGSTOP)
+        # More than its pipe has room for, while it still reads its modules.
+        now_ms = time.time_ns() // 1_000_000
+        items = [{"amount": 1, "timestamp": now_ms - 60 * slot} for slot in range(10_000)]
+        body = json.dumps(items).encode()
+        for _ in range(6):
+            other.request("POST", "/transactions/batch", body)
+            assert json.loads(other.getresponse().read())["accepted"] == 10_000
+        os.kill(starting, signal.SIGCONT)
+    assert {service.ask("GET", "/stats").json["count"] for _ in range(FRESH)} == {60_000}
+    assert service.fronts()[0] == starting
+
+
 def connection_to_the_other(service: Service) -> http.client.HTTPConnection:
     """A connection that is answered, as not all go to the front that hangs."""
     while True:

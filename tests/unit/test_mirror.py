@@ -220,6 +220,21 @@ def test_who_does_not_read_is_cut_off_before_answers_go_on(monkeypatch: pytest.M
     run(body)
 
 
+def test_one_that_goes_before_it_can_be_told_anything_leaves_nothing_behind() -> None:
+    async def body(bench: Bench) -> None:
+        reading, writing = os.pipe()
+        line = Line(writing, pytest.fail)
+        bench.telling.leave(line)
+        bench.telling.join(line)
+        assert os.read(reading, 1) == b""
+        os.close(reading)
+        bench.statistics.add({"EUR": [(NOW_MS, 1, 1, 1, 1)]})
+        await bench.answer()
+        assert not line.is_followed
+
+    run(body)
+
+
 def test_one_that_has_only_begun_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "_FULL_SECONDS_MAX", 0.01)
 
