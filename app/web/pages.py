@@ -32,6 +32,7 @@ ASSETS: Final[Mapping[str, str]] = {
     "feed.js": JAVASCRIPT,
     "health.js": JAVASCRIPT,
     "live.js": JAVASCRIPT,
+    "description.js": JAVASCRIPT,
     "docs.js": JAVASCRIPT,
     "docs.css": CSS,
     "redoc-start.js": JAVASCRIPT,

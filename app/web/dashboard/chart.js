@@ -59,6 +59,7 @@ export class Chart {
 
   /** Says in words what the lines show; not so often that it would be read out all the time. */
   #describe(at) {
+    this.saidAt ||= at;
     if (at - this.saidAt < 10) return;
     this.saidAt = at;
     const rates = this.data[1].filter((rate) => rate !== null);
@@ -82,7 +83,7 @@ export class Chart {
         sum: { range: (_, low, high) => [Math.min(low * 1.1, 0), Math.max(high * 1.1, 1)] },
       },
       axes: [
-        { ...axis, grid: { show: false }, space: 80,
+        { ...axis, grid: { show: false }, space: 80, size: 28,
           values: (_, splits) => splits.map((value) => clock(value * 1000)) },
         { ...axis, scale: "rate", values, size: 52, stroke: color("accent") },
         { ...axis, scale: "sum", values, side: 1, size: 56, stroke: color("second"), grid: { show: false } },

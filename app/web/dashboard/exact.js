@@ -23,21 +23,20 @@ function formatOf(digits) {
   return formats.get(digits);
 }
 
-/** A decimal as its reader writes them, with all its digits, and zeros up to `digits` of a fraction.
- *  The whole part goes through a BigInt, the fraction through a number too small to be rounded. */
-export function format(decimal, digits = 0) {
+/** A decimal as its reader writes them, with all its digits.
+ *  The whole part goes through a BigInt, the fraction through a number too short to be rounded. */
+export function format(decimal) {
   const [whole, fraction = ""] = decimal.split(".");
-  const length = Math.max(fraction.length, digits);
   const written = formatOf(0).formatToParts(BigInt(whole));
   if (decimal.startsWith("-") && BigInt(whole) === 0n && /[1-9]/.test(fraction)) {
     written.unshift({ type: "minusSign", value: "-" });
   }
-  if (length === 0) return written.map((part) => part.value).join("");
-  const parts = formatOf(length).formatToParts(Number(`0.${fraction || "0"}`));
-  const behind = parts.filter((part) => part.type === "decimal" || part.type === "fraction");
-  // Behind the last digit of the whole, as some put a sign there.
-  const last = written.findLastIndex((part) => part.type === "integer");
-  written.splice(last + 1, 0, ...behind);
+  if (fraction) {
+    const parts = formatOf(fraction.length).formatToParts(Number(`0.${fraction}`));
+    // Behind the last digit of the whole, as some write a sign there.
+    const last = written.findLastIndex((part) => part.type === "integer");
+    written.splice(last + 1, 0, ...parts.filter(({ type }) => type === "decimal" || type === "fraction"));
+  }
   return written.map((part) => part.value).join("");
 }
 
@@ -46,12 +45,15 @@ export function approximate(decimal) {
   return Number(decimal);
 }
 
-/** Shows a decimal in a <data> element, which has it exactly as its value. */
+const FIGURE_SPACE = "\u2007";
+
+/** Shows a decimal in a <data> element, which has it exactly as its value. In a column whose longest
+ *  fraction has `digits`, spaces as wide as digits keep the points below each other. */
 export function show(element, decimal, digits = 0) {
-  if (element.value === decimal && element.dataset.digits === String(digits)) return;
-  const text = format(decimal, digits);
+  const missing = FIGURE_SPACE.repeat(Math.max(digits - fractionDigits(decimal), 0));
+  const text = format(decimal) + missing;
+  if (element.textContent === text && element.value === decimal) return;
   element.value = decimal;
-  element.dataset.digits = digits;
   element.textContent = text;
   element.style.setProperty("--characters", Math.max(text.length, 4));
 }

@@ -6,9 +6,8 @@ const LIMIT = 20;
 const EVERY_MS = 2000;
 const TYPING_MS = 300;
 const WAIT_MS = 10000;
-const WHEN = new Intl.DateTimeFormat(undefined, {
-  month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
-});
+const TODAY = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const EARLIER = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 export class Feed {
   /** `headers()` are sent along. */
@@ -111,7 +110,7 @@ function makeItem(transaction, isFresh) {
   const details = document.createElement("details");
   const summary = document.createElement("summary");
   summary.append(
-    part("when", WHEN.format(new Date(transaction.timestamp))),
+    part("when", when(new Date(transaction.timestamp))),
     part("amount", `${format(transaction.amount)} ${transaction.currency}`),
     part("who", transaction.user_id ?? ""),
     part("what", aboutIt(transaction)),
@@ -124,6 +123,11 @@ function makeItem(transaction, isFresh) {
   });
   item.append(details);
   return item;
+}
+
+function when(instant) {
+  const isToday = instant.toDateString() === new Date().toDateString();
+  return (isToday ? TODAY : EARLIER).format(instant);
 }
 
 function aboutIt({ transaction_type: type, product, metadata }) {
