@@ -6,7 +6,11 @@ import { clock } from "./figures.js";
 /* global uPlot */
 
 const POINTS_MAX = 300;
+const SPAN_SECONDS_MIN = 60;
 const HEIGHT = 240;
+// A second is the least there is to tell apart, and half a transaction is none.
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
+const WHOLE = Array.from({ length: 30 }, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3));
 const SHORT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const PLAIN = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
 
@@ -79,13 +83,14 @@ export class Chart {
       width: this.place.clientWidth, height: HEIGHT, legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false } },
       scales: {
+        x: { range: (_, low, high) => [Math.min(low ?? 0, (high ?? 0) - SPAN_SECONDS_MIN), high ?? 0] },
         rate: { range: (_, low, high) => [0, Math.max(high * 1.1, 1)] },
         sum: { range: (_, low, high) => [Math.min(low * 1.1, 0), Math.max(high * 1.1, 1)] },
       },
       axes: [
-        { ...axis, grid: { show: false }, space: 80, size: 28,
+        { ...axis, grid: { show: false }, space: 80, size: 28, incrs: STEPS,
           values: (_, splits) => splits.map((value) => clock(value * 1000)) },
-        { ...axis, scale: "rate", values, size: 52, stroke: color("accent") },
+        { ...axis, scale: "rate", values, size: 52, incrs: WHOLE, stroke: color("accent") },
         { ...axis, scale: "sum", values, side: 1, size: 56, stroke: color("second"), grid: { show: false } },
       ],
       series: [

@@ -66,6 +66,7 @@ async function takeRate(figures) {
 function showEmpty(figures) {
   const isEmpty = figures.count === "0";
   element("empty").hidden = !isEmpty;
+  element("currency-table").hidden = isEmpty;
   if (!isEmpty) return;
   const chosen = element("currency").value;
   element("empty-word").textContent =
@@ -81,6 +82,7 @@ function become(next, problem, status) {
   state = next;
   const isOld = next !== State.LIVE;
   document.body.classList.toggle("is-old", isOld && lastSeen !== null);
+  document.body.classList.toggle("is-locked", next === State.REFUSED && status === 401 && lastSeen === null);
   if (next === State.LIVE) {
     say("");
     element("token-form").hidden = true;

@@ -88,7 +88,9 @@ export class Feed {
   #show(items, isSame) {
     this.said.textContent = items.length ? "" : this.#nothing();
     const shown = new Map([...this.list.children].map((item) => [item.dataset.id, item]));
-    this.list.replaceChildren(...items.map((each) => shown.get(each.id) ?? makeItem(each, isSame)));
+    // Where most of them are new, to point at each would be a flicker.
+    const isCalm = isSame && items.filter((each) => !shown.has(each.id)).length <= LIMIT / 2;
+    this.list.replaceChildren(...items.map((each) => shown.get(each.id) ?? makeItem(each, isCalm)));
   }
 
   #nothing() {

@@ -3,6 +3,8 @@
 import { format, fractionDigits, show } from "./exact.js";
 
 const COLUMNS = ["count", "sum", "avg", "min", "max"];
+// With more characters a figure needs more than its share of a line.
+const LONG = 14;
 const SPANS = [1, 5, 10, 30, 60, 300, 900, 1800];
 
 const element = (id) => document.getElementById(id);
@@ -35,7 +37,9 @@ export function offerCurrencies(select, codes) {
 
 /** Shows an answer. */
 export function showFigures(figures, chosen) {
-  for (const name of ["count", "sum", "avg", "min", "max"]) show(element(name), figures[name]);
+  for (const name of COLUMNS) show(element(name), figures[name]);
+  const longest = Math.max(...["avg", "min", "max"].map((name) => element(name).textContent.length));
+  element("figures").querySelector("dl").classList.toggle("is-long", longest > LONG);
   const codes = Object.keys(figures.by_currency);
   let unit = chosen || (codes.length === 1 ? codes[0] : "");
   if (!chosen && codes.length > 1) unit = `of ${codes.length} currencies, added as they are`;
