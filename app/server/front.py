@@ -51,9 +51,7 @@ async def _serve(settings: Settings, link: socket.socket, pipe: int, listener: s
     heard_all = asyncio.Event()
     mirror, hearing = _build_mirror(settings, office, pipe, heard_all.set)
     front = build_front(settings, office, mirror)
-    server = _Server(
-        server_config(settings, front), front.end_streams, lambda: office.say(Word.SERVING)
-    )
+    server = _Server(server_config(settings, front), front.end_streams, lambda: office.say(Word.SERVING))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
     heard = loop.create_task(heard_all.wait())

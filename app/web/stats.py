@@ -207,7 +207,7 @@ class SharedStats(Stats):
             raise Problem(FORBIDDEN[Permission.READ_ALL])
         try:
             moment = self._counting.moment()
-            reading = await self._counting.read_shared(moment, window_ms, currency, user_id)
+            reading = await self._ledger.read_shared(moment, window_ms, currency, user_id)
         except NotReady as error:
             raise Problem(NOT_READY[error.reason]) from error
         return json_answer(HTTPStatus.OK, self._encode(reading))
