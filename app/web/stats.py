@@ -199,14 +199,14 @@ class SharedStats(Stats):
 
     def __init__(self, ledger: Ledger, currencies: frozenset[str]) -> None:
         super().__init__(ledger, currencies, self._of_user)
-        self._counting = ledger
+        self._ledger = ledger
 
     async def _of_user(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         window_ms, currency, user_id = self.question(scope["query_string"])
         if user_id is None or not caller.may_see(user_id):
             raise Problem(FORBIDDEN[Permission.READ_ALL])
         try:
-            moment = self._counting.moment()
+            moment = self._ledger.moment()
             reading = await self._ledger.read_shared(moment, window_ms, currency, user_id)
         except NotReady as error:
             raise Problem(NOT_READY[error.reason]) from error
