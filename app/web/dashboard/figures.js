@@ -60,6 +60,7 @@ function freshness(figures) {
   text += figures.resolution_ms === "1" ? "millisecond." : `${format(figures.resolution_ms)} ms.`;
   if (figures.nodes) {
     text += ` ${format(figures.nodes)} nodes, at most ${format(figures.max_lag_ms)} ms behind.`;
+    if (figures.degraded) text += " More may be missing: a node, or what joins them, is gone.";
   }
   return text;
 }
