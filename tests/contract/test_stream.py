@@ -255,3 +255,27 @@ def test_who_does_not_read_is_not_waited_for_and_has_one_event_waiting() -> None
             await stream.get(scope, quick.receive, ANYONE)
 
     asyncio.run(asyncio.wait_for(scenario(), WAIT_SECONDS))
+
+
+def test_a_long_silence_is_broken_and_the_figures_keep_their_pace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.web.stream._SILENCE_SECONDS_MAX", 0.1)
+
+    async def scenario() -> None:
+        stream = StatsStream(Numbered(), OpenDoor(), 100)
+        scope = {"method": "GET", "query_string": b"interval=250ms", "headers": []}
+        client = Deaf()
+        client.has_time.set()
+        answer = await stream.get(scope, client.receive, ANYONE)
+        assert isinstance(answer, Streamed)
+        going_on = asyncio.ensure_future(answer.go_on(client.send))
+        while len(client.sent) < 6:
+            await asyncio.sleep(0.01)
+        stream.end()
+        await going_on
+        beat = b":\n\n"
+        told = [b"id: %d\ndata: %d\n\n" % (number, number) for number in (2, 3)]
+        assert client.sent[:6] == [beat, beat, told[0], beat, beat, told[1]]
+
+    asyncio.run(asyncio.wait_for(scenario(), WAIT_SECONDS))

@@ -17,17 +17,24 @@ class Event(NamedTuple):
         return self.fields["data"]
 
 
+# What a test waits for comes before that; and what does not must not be waited for.
+_EVENTS_MAX = 20
+
+
 class Events:
     """The events of a stream; the last one is followed by StopIteration."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
         self._lines = answer.iter_lines()
+        self._events = 0
 
     def __iter__(self) -> "Events":
         return self
 
     def __next__(self) -> Event:
+        self._events += 1
+        assert self._events <= _EVENTS_MAX, "so many events, and not the one that is waited for"
         fields: dict[str, str] = {}
         for line in self._lines:
             if not line:
