@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,9 @@ STREAMS = 1000 if IS_FULL else 100
 ROUNDS = 5 if IS_FULL else 1
 ROUND_SECONDS = 10.0 if IS_FULL else 0.5
 RATE = 1000.0
+# Where it is measured, the service has a core that nobody else here is on.
+IS_APART = IS_FULL and (os.cpu_count() or 1) > 1 and shutil.which("taskset") is not None
+APART = ("taskset", "--cpu-list", "0") if IS_APART else ()
 # What a crowd may cost the slowest of a hundred posts; more than that is asked for where it is measured.
 RATIO_MAX = 1.05
 END_SECONDS_MAX = 2.0
@@ -75,7 +79,7 @@ def resident_bytes(service: ServiceProcess) -> int:
 
 def test_a_crowd_of_streams_costs_posts_little_and_ends_at_once(tmp_path: Path) -> None:
     environment = {"DATABASE_URL": sqlite_url(tmp_path / "ledger.db")}
-    with ServiceProcess(environment) as service:
+    with ServiceProcess(environment, APART) as service:
         url = service.serving()
         p99_of_posts(url, ROUND_SECONDS)
         alone, beside, resident = [], [], resident_bytes(service)
