@@ -55,3 +55,11 @@ def listening(
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "text/event-stream"
         yield Events(answer)
+
+
+def refusal(client: httpx.Client, query: str = "") -> httpx.Response:
+    """The answer to who may have no stream."""
+    with client.stream("GET", f"/stats/stream{query}") as answer:
+        assert answer.status_code != 200
+        answer.read()
+        return answer
