@@ -31,8 +31,8 @@ from app.web.resource import Streamed, joined_header
 from app.web.stats import Question, Stats, parse_span_ms
 
 # A subscriber costs some 35 us an event, much of it the system call, and 20 KB; one that does not read
-# has 64 KiB waiting for it besides. 2000 of them are a fifteenth of a core at the usual pace, a quarter at
-# the highest, and 170 MB at worst. They are connections that others cannot have: half of them, at most.
+# has 64 KiB waiting for it besides. 2000 of them are a fifteenth of a core at the usual pace, a quarter
+# at the highest, and 170 MB at worst. They are connections that others cannot have: half, at most.
 _SUBSCRIBERS_MAX: Final = 2000
 # To encode costs up to 50 us: this many at the highest pace are about a hundredth of a core.
 _TICKERS_MAX: Final = 64
