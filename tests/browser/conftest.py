@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.support.process import ServiceProcess
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# A machine that is busy with other tests takes its time.
+expect.set_options(timeout=15_000)
 
 Open = Callable[..., Page]
 
