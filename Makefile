@@ -13,7 +13,7 @@ TORTURE := MILLRACE_KILL_ROUNDS=20 MILLRACE_FRAMING_CASES=50000 MILLRACE_LANES_C
 	MILLRACE_MODEL_RUNS=2000 MILLRACE_USER_READS=100000 MILLRACE_DRAINS=20 MILLRACE_RETRY_KEYS=10000 \
 	MILLRACE_ROTATIONS=3000 MILLRACE_FUZZ_BYTES=50000 MILLRACE_FUZZ_BODIES=100000 MILLRACE_FUZZ_REQUESTS=300 \
 	MILLRACE_FEED_ROWS=5000 MILLRACE_FEED_DATA=1 MILLRACE_FEED_QUESTIONS=1000 \
-	MILLRACE_POSTGRES_KILL_ROUNDS=10 MILLRACE_NODE_ROUNDS=1000 MILLRACE_SIMULATION_SEEDS=300 MILLRACE_WORKERS_POSTS=20000 \
+	MILLRACE_STREAMS=1 MILLRACE_POSTGRES_KILL_ROUNDS=10 MILLRACE_NODE_ROUNDS=1000 MILLRACE_SIMULATION_SEEDS=300 MILLRACE_WORKERS_POSTS=20000 \
 	MILLRACE_WORKERS_KILLS=12 MILLRACE_MIRROR_HISTORIES=300 MILLRACE_NODES_SECONDS=30 MILLRACE_NODES_KILL_ROUNDS=10
 
 LOCUST_HOST       ?= http://127.0.0.1:8000
@@ -21,7 +21,7 @@ LOCUST_USERS      ?= 50
 LOCUST_SPAWN_RATE ?= 25
 LOCUST_RUN_TIME   ?= 60s
 
-.PHONY: run test torture lint format benchmark report load lock env-example audit clean
+.PHONY: run test torture lint format benchmark report load lock vendor env-example audit clean
 
 ## run: serve on http://127.0.0.1:8000 (settings come from the environment)
 run: $(VENV)/installed
@@ -68,6 +68,22 @@ lock:
 	grep '^psycopg' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-postgres.lock
 	grep '^redis==' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-redis.lock
 	grep '^locust==' requirements.txt | $(COMPILE) - --constraints requirements.lock --output-file requirements-load.lock
+
+## vendor: fetch anew what the pages use of others, after a change of its PACKAGES (needs npm)
+vendor:
+	cd app/web/dashboard/vendor && scratch=$$(mktemp --directory) && \
+	while read -r file package path; do \
+		test -d $$scratch/$$package || { mkdir $$scratch/$$package && \
+			tar --extract --gzip --directory $$scratch/$$package --strip-components 1 \
+				--file $$scratch/$$(npm pack --silent --pack-destination $$scratch $$package) || exit 1; }; \
+		cp $$scratch/$$package/$$path $$scratch/$$file || exit 1; \
+	done < PACKAGES && (cd $$scratch && sha256sum $$(cut --delimiter ' ' --fields 1 $(CURDIR)/app/web/dashboard/vendor/PACKAGES)) > SHA256SUMS && \
+	for file in $$(cut --delimiter ' ' --fields 1 PACKAGES); do \
+		case $$file in \
+			*.js | *.css) gzip --best --no-name --stdout $$scratch/$$file > $$file.gz ;; \
+			*) cp $$scratch/$$file $$file && chmod 644 $$file ;; \
+		esac || exit 1; \
+	done; rm -r $$scratch
 
 ## env-example: write .env.example anew, after a change of app/settings.py
 env-example: $(VENV)/installed

@@ -28,9 +28,11 @@ from app.web.forward import Forward, Office
 from app.web.guard import Guard, OpenDoor
 from app.web.health import ALIVE, Health
 from app.web.ingest import Ingest, TakeIn
+from app.web.pages import Pages
 from app.web.rate_limit import RateLimit
 from app.web.routes import Handlers, build_router
 from app.web.stats import SharedStats, Stats
+from app.web.stream import StatsStream
 from app.web.transactions import Transactions
 
 _DAY_MS: Final = 86_400_000
@@ -48,6 +50,8 @@ class Front(NamedTuple):
 
     application: ASGIApp
     fast_lane: FastLane | None
+    end_streams: Callable[[], None]
+    """To be called when the door shuts, which waits for all that is under way."""
 
 
 class Back(NamedTuple):
@@ -65,6 +69,7 @@ class Service(NamedTuple):
     ledger: Ledger
     application: ASGIApp
     fast_lane: FastLane | None
+    end_streams: Callable[[], None]
 
 
 def wall_clock_ms() -> int:
@@ -145,11 +150,12 @@ def _build_front(
     settings: Settings, take_in: TakeIn, stats: Stats, handlers: Handlers, now_ms: Callable[[], int]
 ) -> Front:
     guard, limit = _build_guard(settings, now_ms), _build_limit(settings, now_ms)
-    router = build_router(guard, limit, handlers)
+    stream = StatsStream(stats, guard, settings.connections_max)
+    router = build_router(guard, limit, handlers, stream, Pages())
     # A limit of addresses is the plain lane's: the fast one does not look where a request came from.
     is_fast = settings.fast_lane is Switch.ON and (limit is None or guard.everyone is None)
     fast_lane = FastLane(guard, limit, take_in, stats, ALIVE) if is_fast else None
-    return Front(CrossOrigin(router, settings.origins), fast_lane)
+    return Front(CrossOrigin(router, settings.origins), fast_lane, stream.end)
 
 
 def _shape(settings: Settings) -> Shape:

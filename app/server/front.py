@@ -51,9 +51,8 @@ async def _serve(settings: Settings, link: socket.socket, pipe: int, listener: s
     heard_all = asyncio.Event()
     mirror, hearing = _build_mirror(settings, office, pipe, heard_all.set)
     office.say(Word.HEARING)
-    server = _Server(
-        server_config(settings, build_front(settings, office, mirror)), lambda: office.say(Word.SERVING)
-    )
+    front = build_front(settings, office, mirror)
+    server = _Server(server_config(settings, front), front.end_streams, lambda: office.say(Word.SERVING))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
     heard = loop.create_task(heard_all.wait())
@@ -79,8 +78,13 @@ def _build_mirror(
 class _Server(Server):
     """Tells the back that its door is open, which says so for all."""
 
-    def __init__(self, config: uvicorn.Config, on_serving: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        end_streams: Callable[[], None],
+        on_serving: Callable[[], None],
+    ) -> None:
+        super().__init__(config, end_streams)
         self._on_serving = on_serving
 
     def note_serving(self, listener: socket.socket) -> None:

@@ -7,7 +7,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
 from typing import Final, cast
@@ -72,7 +72,7 @@ async def _serve(settings: Settings, listeners: list[socket.socket]) -> int:
     server: Server | Workers
     if settings.workers == 1:
         service = build_service(settings, on_failure)
-        ledger, server = service.ledger, Server(server_config(settings, service))
+        ledger, server = service.ledger, Server(server_config(settings, service), service.end_streams)
     else:
         back = build_back(settings, on_failure)
         ledger, server = back.ledger, Workers(back, on_deaths, _DRAIN_SECONDS)
@@ -102,8 +102,9 @@ async def _serve(settings: Settings, listeners: list[socket.socket]) -> int:
 class Server(uvicorn.Server):
     """uvicorn, told of signals from the start on, and leaving the exit status to us."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
         super().__init__(config)
+        self._end_streams = end_streams
         self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -118,6 +119,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what is in flight; what takes too long is told so."""
+        self._end_streams()
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             if isinstance(connection, Protocol):

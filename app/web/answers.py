@@ -64,6 +64,7 @@ class Code(StrEnum):
     TOO_MANY_TRANSACTIONS = "too_many_transactions"
     NOT_READY = "not_ready"
     TOO_MANY_CONNECTIONS = "too_many_connections"
+    TOO_MANY_SUBSCRIBERS = "too_many_subscribers"
     STORE_REFUSED = "store_refused"
     STORE_FAILED = "store_failed"
     INTERNAL_ERROR = "internal_error"

@@ -91,6 +91,10 @@ CATALOGUE: Final[Mapping[str, Meaning]] = {
         HTTPStatus.SERVICE_UNAVAILABLE,
         "There is no room for another connection; nothing of the request was kept.",
     ),
+    Code.TOO_MANY_SUBSCRIBERS: Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "There is no room for another stream of figures, or for one that differs from all others.",
+    ),
     Code.STORE_REFUSED: Meaning(
         HTTPStatus.SERVICE_UNAVAILABLE, "The store is not at hand now; nothing of the request was kept."
     ),

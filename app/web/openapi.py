@@ -4,9 +4,7 @@ A door that is not in the table is never shown, and a test finds one that `opera
 describe. What any request may be refused for follows from the door's entry.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
 from http import HTTPStatus
 from typing import Final
 
@@ -14,8 +12,9 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from app import VERSION
-from app.web.answers import Answer, Code, json_answer, make_answer
+from app.web.answers import Answer, Code
 from app.web.catalogue import CATALOGUE, RETRIABLE
+from app.web.documents import Document
 from app.web.feed_parameters import Schema
 from app.web.guard import Caller
 from app.web.operations import (
@@ -31,12 +30,11 @@ from app.web.operations import (
     schema,
 )
 from app.web.resource import Entry
-from app.web.schemas import BODIES
+from app.web.schemas import BODIES, TEXTS
 
 PATH: Final = "/openapi.json"
 
 _PROBLEM: Final = "application/problem+json"
-_TAGS: Final = re.compile(rb'(?:W/)?("[^"]*")')
 
 
 class OpenAPI:
@@ -47,17 +45,11 @@ class OpenAPI:
         self.doors = {**doors, **own}
         """All paths, this one included."""
         body = msgspec.json.encode(describe(self.doors, is_open=is_open))
-        self._tag = b'"%b"' % sha256(body).hexdigest()[:32].encode()
-        headers = ((b"etag", self._tag), (b"cache-control", b"no-cache"))
-        whole = json_answer(HTTPStatus.OK, body)
-        self._answer = make_answer(HTTPStatus.OK, whole.headers + headers, body)
-        self._not_modified = make_answer(HTTPStatus.NOT_MODIFIED, headers)
+        self._document = Document(JSON.encode(), body)
 
     async def get(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """The document, or 304 to a caller that has it."""
-        wanted = b",".join(value for name, value in scope["headers"] if name == b"if-none-match")
-        has_it = wanted.strip() == b"*" or self._tag in _TAGS.findall(wanted)
-        return self._not_modified if has_it else self._answer
+        return await self._document.get(scope, receive, caller)
 
 
 def describe(doors: Mapping[str, Mapping[str, Entry]], *, is_open: bool) -> Schema:
@@ -75,6 +67,7 @@ def describe(doors: Mapping[str, Mapping[str, Entry]], *, is_open: bool) -> Sche
     _, schemas = msgspec.json.schema_components(BODIES, ref_template=REFERENCE)
     schemas["ProblemDetails"]["properties"]["code"]["enum"] = list(CATALOGUE)
     schemas["Document"] = {"type": "object", "description": "An OpenAPI document."}
+    schemas |= TEXTS
     return {
         "openapi": "3.1.0",
         "info": {
@@ -147,7 +140,9 @@ def _success(success: Success) -> Schema:
     if success.headers:
         described["headers"] = _headers(success.headers)
     if success.body:
-        described["content"] = {JSON: {"schema": schema(success.body)}}
+        described["content"] = {
+            media_type: {"schema": schema(success.body)} for media_type in success.media_types
+        }
     return described
 
 

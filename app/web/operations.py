@@ -13,6 +13,7 @@ import msgspec
 from app.core.transaction import BATCH_ITEMS_MAX
 from app.web.answers import Code
 from app.web.feed_parameters import FEED_PARAMETERS, Schema
+from app.web.pages import ASSETS, HTML
 
 REFERENCE: Final = "#/components/schemas/{name}"
 
@@ -48,6 +49,7 @@ class Success(msgspec.Struct, frozen=True):
     body: str | None = None
     """The name of its schema."""
     headers: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = (JSON,)
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,7 @@ _STATISTICS: Final = Operation(
     successes=(Success(HTTPStatus.OK, "The figures.", "Statistics"),),
     failures=(Code.INVALID_PARAMETER, Code.NOT_READY, Code.TOO_MANY_TRANSACTIONS),
 )
+_OF_A_STREAM: Final = (Code.INVALID_PARAMETER, Code.NOT_READY, Code.TOO_MANY_SUBSCRIBERS)
 _FIND: Final = Operation(
     name="findTransactions",
     tag="Feed",
@@ -103,6 +106,14 @@ _ALIVE: Final = Operation(
     tag="Operation",
     summary="Whether the process turns",
     successes=(Success(HTTPStatus.OK, "It does.", "Alive"),),
+)
+_STILL: Final = Success(HTTPStatus.NOT_MODIFIED, "It is still the one of that tag.", None, ("ETag",))
+_PAGE: Final = Operation(
+    name="page",
+    tag="Pages",
+    summary="A page",
+    parameters=("If-None-Match",),
+    successes=(Success(HTTPStatus.OK, "The page.", "Page", ("ETag",), (HTML,)), _STILL),
 )
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
@@ -181,6 +192,21 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("/api/v1/transactions/{id}", "GET"): msgspec.structs.replace(_GET, name="transactionOfFeed"),
     ("/stats", "GET"): _STATISTICS,
     ("/statistics", "GET"): msgspec.structs.replace(_STATISTICS, name="statisticsByTheirLongName"),
+    ("/stats/stream", "GET"): Operation(
+        name="statisticsStream",
+        tag="Statistics",
+        summary="The figures again and again, as server-sent events",
+        text="An event at once, then one every `interval`. It is the state of that moment, as `/stats` "
+        "answers it, with the instant in milliseconds as its id: to resume is to ask again. While there "
+        "are no figures an event `unready` says why, with the problem that `/stats` would answer. What "
+        "is longer silent than 15 s says `:`. It ends when the service does, or the token is no longer "
+        "good. A half of the connections there may be, 2000 at most, can be streams.",
+        parameters=("window", "currency", "interval"),
+        successes=(
+            Success(HTTPStatus.OK, "Events without end.", "Events", media_types=("text/event-stream",)),
+        ),
+        failures=_OF_A_STREAM,
+    ),
     ("/health", "GET"): msgspec.structs.replace(_ALIVE, name="health"),
     ("/livez", "GET"): _ALIVE,
     ("/readyz", "GET"): Operation(
@@ -204,8 +230,37 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         parameters=("If-None-Match",),
         successes=(
             Success(HTTPStatus.OK, "The document.", "Document", ("ETag",)),
-            Success(HTTPStatus.NOT_MODIFIED, "It is still the one of that tag.", None, ("ETag",)),
+            _STILL,
         ),
+    ),
+    ("/", "GET"): msgspec.structs.replace(
+        _PAGE,
+        name="dashboard",
+        summary="The figures, live, as a page",
+        text="Where tokens are asked for, the page asks for one, and keeps it in memory only.",
+    ),
+    ("/docs", "GET"): msgspec.structs.replace(
+        _PAGE, name="docs", summary="This description as a page to try requests out (Swagger UI)"
+    ),
+    ("/redoc", "GET"): msgspec.structs.replace(
+        _PAGE, name="redoc", summary="This description as a page to read (ReDoc)"
+    ),
+    ("/assets/{name}", "GET"): msgspec.structs.replace(
+        _PAGE,
+        name="asset",
+        summary="What the pages load",
+        parameters=("name", *_PAGE.parameters),
+        successes=(
+            Success(
+                HTTPStatus.OK,
+                "A script, a style sheet or a picture.",
+                "Asset",
+                ("ETag",),
+                tuple(sorted(set(ASSETS.values()))),
+            ),
+            _STILL,
+        ),
+        failures=(Code.NOT_FOUND,),
     ),
 }
 
@@ -250,6 +305,22 @@ PARAMETERS: Final[Mapping[str, Schema]] = {
             "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
             "examples": ["u-1"],
         },
+    },
+    "interval": {
+        "in": "query",
+        "description": "How often: a span from `250ms` to `60s`, written as a window is.",
+        "schema": {
+            "type": "string",
+            "pattern": r"^[0-9]{1,12}(\.[0-9]{1,3})?(ms|s|m|h)?$",
+            "default": "1s",
+            "examples": ["500ms"],
+        },
+    },
+    "name": {
+        "in": "path",
+        "required": True,
+        "description": "One of the names that the pages load.",
+        "schema": {"type": "string", "enum": list(ASSETS)},
     },
     "atomic": {
         "in": "query",

@@ -26,6 +26,12 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 Handler = Callable[[Scope, Receive, Caller], Awaitable[Answer]]
 
 
+class Streamed(Answer, frozen=True):
+    """An answer whose body goes on: `body` is its beginning, and `go_on` writes the rest of it."""
+
+    go_on: Callable[[Send], Awaitable[None]]
+
+
 class Entry(NamedTuple):
     """A handler, and what its caller must be permitted; None lets in anyone."""
 
@@ -131,7 +137,10 @@ async def respond(send: Send, answer: Answer, request_id: bytes | None) -> None:
     if request_id is not None:
         headers = (*headers, (b"x-request-id", request_id))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    goes_on = isinstance(answer, Streamed)
+    await send({"type": "http.response.body", "body": answer.body, "more_body": goes_on})
+    if isinstance(answer, Streamed):
+        await answer.go_on(send)
 
 
 _NOT_FOUND: Final = problem(HTTPStatus.NOT_FOUND, Code.NOT_FOUND, "There is nothing at this path")

@@ -11,9 +11,11 @@ from app.web.feed import Feed
 from app.web.guard import Guard, Permission
 from app.web.health import Health, live
 from app.web.openapi import OpenAPI
+from app.web.pages import Pages
 from app.web.rate_limit import RateLimit
 from app.web.resource import Entry, Handler, Resource, not_found
 from app.web.stats import Stats
+from app.web.stream import StatsStream
 from app.web.transactions import Transactions
 
 
@@ -52,7 +54,9 @@ class Handlers(NamedTuple):
         )
 
 
-def build_router(guard: Guard, limit: RateLimit | None, handlers: Handlers) -> "Doors":
+def build_router(
+    guard: Guard, limit: RateLimit | None, handlers: Handlers, stream: StatsStream, pages: Pages
+) -> "Doors":
     """The ASGI application: every path there is."""
     statistics = {"GET": Entry(handlers.get_stats, Permission.STATS)}
     alive = {"GET": Entry(handlers.live, None)}
@@ -73,10 +77,15 @@ def build_router(guard: Guard, limit: RateLimit | None, handlers: Handlers) -> "
             "/api/v1/transactions/{id}": entry,
             "/stats": statistics,
             "/statistics": statistics,
+            "/stats/stream": {"GET": Entry(stream.get, Permission.STATS)},
             "/health": alive,
             "/livez": alive,
             "/readyz": {"GET": Entry(handlers.ready, None)},
             "/api/v1/health": {"GET": Entry(handlers.report, None)},
+            "/": {"GET": Entry(pages.dashboard, None)},
+            "/docs": {"GET": Entry(pages.docs, None)},
+            "/redoc": {"GET": Entry(pages.redoc, None)},
+            "/assets/{name}": {"GET": Entry(pages.asset, None)},
         },
         is_open=guard.everyone is not None,
     )

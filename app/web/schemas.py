@@ -307,3 +307,19 @@ BODIES: Final = (
     Health,
     ProblemDetails,
 )
+
+TEXTS: Final = {
+    "Events": {
+        "type": "string",
+        "description": "Server-sent events: `id`, `data` with the figures as `/stats` answers them, "
+        "and an empty line.",
+        "examples": [
+            'retry: 1000\nid: 1767323045678\ndata: {"sum":12.50,"avg":12.50,"max":12.50,"min":12.50,'
+            '"count":1,"window_seconds":60,"resolution_ms":1,"as_of":"2026-01-02T03:04:05.678Z",'
+            '"by_currency":{"EUR":{"sum":12.50,"avg":12.50,"max":12.50,"min":12.50,"count":1}}}\n\n'
+        ],
+    },
+    "Page": {"type": "string", "description": "A page for a browser."},
+    "Asset": {"type": "string", "description": "What it is is in its content type."},
+}
+"""Schemas of what is no JSON."""

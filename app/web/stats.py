@@ -91,7 +91,7 @@ class Stats:
     async def get(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         """Answer the figures the query asks for."""
         query = scope["query_string"]
-        if self._of_users is not None and self._question(query).user_id is not None:
+        if self._of_users is not None and self.question(query).user_id is not None:
             return await self._of_users(scope, receive, caller)
         return self.answer(query, caller)
 
@@ -101,35 +101,43 @@ class Stats:
 
     def answer(self, query: bytes, caller: Caller) -> Answer:
         """The figures a query asks for. Raises Problem."""
-        try:
-            moment = self._counting.moment()
-        except NotReady as error:
-            raise Problem(NOT_READY[error.reason]) from error
+        moment = self._now()
         if moment is not self._moment:
             self._moment = moment
             self._answers.clear()
         answer = self._answers.get(query)
         if answer is None:
-            question = self._question(query)
+            question = self.question(query)
             user_id = question.user_id
             if user_id is not None and not caller.may_see(user_id):
                 raise Problem(FORBIDDEN[Permission.READ_ALL])
-            answer = self._answer(moment, question)
+            answer = json_answer(HTTPStatus.OK, self._figures(moment, question))
             if user_id is None and len(self._answers) < _ANSWERS_MAX:
                 self._answers[query] = answer
         return answer
 
-    def _answer(self, moment: Moment, question: Question) -> Answer:
+    def figures(self, question: Question) -> tuple[int, bytes]:
+        """The figures of now, as they are answered, and when that is, in ms. Raises Problem."""
+        moment = self._now()
+        return moment.now_ms, self._figures(moment, question)
+
+    def _now(self) -> Moment:
+        try:
+            return self._counting.moment()
+        except NotReady as error:
+            raise Problem(NOT_READY[error.reason]) from error
+
+    def _figures(self, moment: Moment, question: Question) -> bytes:
         try:
             reading = self._counting.read(moment, *question)
         except Missing as error:
             if error.for_ms is None:
                 raise Problem(_LOADING) from None
             raise Problem(_word_missing(error.for_ms)) from None
-        return json_answer(HTTPStatus.OK, self._encode(reading))
+        return self._encode(reading)
 
-    def _question(self, query: bytes) -> Question:
-        """What is asked for. Raises Problem."""
+    def question(self, query: bytes) -> Question:
+        """What a query asks for. Raises Problem."""
         if not query:
             return Question()
         window_ms = currency = user_id = None
@@ -142,7 +150,7 @@ class Stats:
             if name in seen:
                 detail = "must not be given twice"
             elif name == "window":
-                window_ms = self._span_ms(value)
+                window_ms = self._window_ms(value)
                 if window_ms is None:
                     longest = _seconds(self._counting.shape.window_ms)
                     detail = f"must be a span such as 250ms, 10s, 1m or 30, up to {longest}s"
@@ -166,15 +174,9 @@ class Stats:
             raise invalid_parameters(errors)
         return Question(window_ms, currency, user_id)
 
-    def _span_ms(self, text: str) -> int | None:
-        match = _SPAN.fullmatch(text)
-        if match is None:
-            return None
-        number, unit = match.groups()
-        span_ms = Decimal(number) * _UNIT_MS[unit]
-        if span_ms != int(span_ms) or not 0 < span_ms <= self._counting.shape.window_ms:
-            return None
-        return int(span_ms)
+    def _window_ms(self, text: str) -> int | None:
+        window_ms = parse_span_ms(text)
+        return window_ms if window_ms and window_ms <= self._counting.shape.window_ms else None
 
     def _encode(self, reading: Reading) -> bytes:
         overall, by_currency = reading.figures
@@ -200,7 +202,7 @@ class SharedStats(Stats):
         self._ledger = ledger
 
     async def _of_user(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
-        window_ms, currency, user_id = self._question(scope["query_string"])
+        window_ms, currency, user_id = self.question(scope["query_string"])
         if user_id is None or not caller.may_see(user_id):
             raise Problem(FORBIDDEN[Permission.READ_ALL])
         try:
@@ -218,6 +220,16 @@ def _word_missing(for_ms: int) -> Answer:
         "More transactions lie in this window than are kept for figures of single users",
         -(-for_ms // 1000),
     )
+
+
+def parse_span_ms(text: str) -> int | None:
+    """A span such as `250ms`, `10s`, `1m` or `30`; None where it is none, or no whole milliseconds."""
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        return None
+    number, unit = match.groups()
+    span_ms = Decimal(number) * _UNIT_MS[unit]
+    return int(span_ms) if span_ms == int(span_ms) else None
 
 
 def _figures(summary: Summary) -> str:

@@ -28,6 +28,8 @@ from tests.support.thread import WAIT_SECONDS, Clock, ServiceThread, serve
 REQUESTS = int(os.environ.get("MILLRACE_FUZZ_REQUESTS", "3"))
 SEED = int(os.environ.get("MILLRACE_FUZZ_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 
+STREAM = "/stats/stream"
+
 Operation = APIOperation[Any, Any, Any, Any]
 
 CHECKS: list[CheckFunction] = [
@@ -54,6 +56,16 @@ def must_be_refused(case: Case[Any]) -> bool:
     return not case.path.endswith("/batch")
 
 
+def begin(case: Case[Any], base_url: str, session: requests.Session) -> None:
+    """Ask for a stream, which has no end that could be waited for; what is wrong is refused."""
+    sent = case.as_transport_kwargs(base_url)
+    with session.request(**sent, stream=True, timeout=WAIT_SECONDS) as answer:
+        assert answer.status_code in (200, 422), answer.text
+        if answer.status_code == 200:
+            assert answer.headers["content-type"] == "text/event-stream"
+            assert next(answer.iter_content(None)).startswith(b"retry: ")
+
+
 def try_out(operation: Operation, mode: GenerationMode, service: ServiceThread) -> None:
     """Send requests, and hold their answers against the description. A hang is a timeout."""
     host, port = service.address
@@ -72,7 +84,11 @@ def try_out(operation: Operation, mode: GenerationMode, service: ServiceThread) 
     def send(case: Case[Any], is_now: bool) -> None:
         if is_now and is_right and isinstance(case.body, dict):
             case.body["timestamp"] = NOW_MS  # Of those made up, hardly one lies in the window.
-        answer = case.call(f"http://{host}:{port}", session, timeout=WAIT_SECONDS)
+        base_url = f"http://{host}:{port}"
+        if operation.path == STREAM:
+            begin(case, base_url, session)
+            return
+        answer = case.call(base_url, session, timeout=WAIT_SECONDS)
         checks = list(CHECKS)
         if not is_right and must_be_refused(case):
             checks.append(negative_data_rejection)

@@ -99,7 +99,18 @@ def test_a_compressed_body_is_not_taken(service: ServiceThread) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/health%0A", "/", "/nope", "/stats/", "/transactions/", "/Health", "//stats"]
+    "path",
+    [
+        "/health%0A",
+        "/docs/",
+        "/assets",
+        "/assets/",
+        "/nope",
+        "/stats/",
+        "/transactions/",
+        "/Health",
+        "//stats",
+    ],
 )
 def test_a_path_that_does_not_exist_is_404(service: ServiceThread, path: str) -> None:
     assert_problem(service.client.get(str(service.client.base_url) + path), 404, "not_found")

@@ -13,6 +13,7 @@ import pytest
 from app.core.windows import Windows
 from app.settings import Settings, Switch
 from app.web.operations import OPERATIONS
+from app.web.pages import ASSETS
 from tests.support.attacks import NOW_MS as TOKENS_MS
 from tests.support.attacks import rsa_mint, secret_mint
 from tests.support.client import LANES, NOW_MS, WINDOW_MS, protected
@@ -42,16 +43,19 @@ class Case(NamedTuple):
     first: object = None
     """The body of a request that goes before it."""
     at: str = ""
-    """The id in the path; without one, that of a transaction there is."""
+    """The id or name in the path; without one, the id of a transaction there is."""
+    is_full: bool = False
+    """Whether there are as many streams as there may be."""
 
     def __str__(self) -> str:
-        return f"{self.method} {self.path}{self.query} {self.status} {self.mood.name.lower()}"
+        return f"{self.method} {self.path}{self.query} {self.at} {self.status} {self.mood.name.lower()}"
 
 
 POST = "POST", "/transactions"
 BATCH = "POST", "/transactions/batch"
 DELETE = "DELETE", "/transactions"
 FEED = "POST", PATH
+STREAM = "/stats/stream"
 NOBODY = "019b7c8e-0f4e-7000-8000-5f1c3a2b4d6e"
 
 CASES = [
@@ -134,8 +138,21 @@ CASES = [
     Case("GET", "/readyz", 503, mood=Mood.CANNOT_READ),
     Case("GET", "/api/v1/health", 200),
     Case("GET", "/api/v1/health", 200, mood=Mood.CANNOT_READ),
-    Case("GET", "/openapi.json", 200),
-    Case("GET", "/openapi.json", 304, headers=(("if-none-match", "*"),)),
+    Case("GET", "/stats/stream", 200),
+    Case("GET", "/stats/stream", 200, "?window=1s&currency=EUR&interval=250ms"),
+    Case("GET", "/stats/stream", 200, mood=Mood.CANNOT_READ),
+    Case("GET", "/stats/stream", 422, "?interval=1ms"),
+    Case("GET", "/stats/stream", 503, is_full=True),
+    *(
+        case
+        for path in ("/", "/docs", "/redoc", "/assets/{name}", "/openapi.json")
+        for case in (
+            Case("GET", path, 200, at="icon.svg"),
+            Case("GET", path, 304, headers=(("if-none-match", "*"),), at="uplot.js"),
+        )
+    ),
+    *(Case("GET", "/assets/{name}", 200, at=name) for name in ASSETS),
+    Case("GET", "/assets/{name}", 404, at="..%2findex.html"),
 ]
 
 CASES += [case._replace(method="HEAD") for case in CASES if case.method == "GET"]
@@ -161,6 +178,15 @@ def services(lane: Switch) -> Iterator[Mapping[Mood, ServiceThread]]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def full(lane: Switch) -> Iterator[ServiceThread]:
+    """One that has all the streams it may have."""
+    settings = Settings(database_url="memory://", fast_lane=lane, connections_max=2)
+    with serve(settings, Clock(NOW_MS)) as service, service.client.stream("GET", STREAM) as begun:
+        next(begun.iter_raw())
+        yield service
+
+
 @pytest.fixture
 def running(services: Mapping[Mood, ServiceThread]) -> ServiceThread:
     """The one that is well."""
@@ -171,12 +197,19 @@ def send(service: ServiceThread, case: Case) -> httpx.Response:
     body = case.body
     content = body if body is None or isinstance(body, str) else json.dumps(body)
     path = case.path
+    path = path.replace("{name}", case.at)
     if "{id}" in path:
         there = case.at or service.client.post("/transactions", json=WHOLE).json()["id"]
         path = path.replace("{id}", there)
-    return service.client.request(
+    with service.client.stream(
         case.method, f"{path}{case.query}", content=content, headers=dict(case.headers)
-    )
+    ) as answer:
+        if case.path != STREAM or answer.status_code != 200:
+            answer.read()
+            return answer
+        # It has no end, so its beginning must do.
+        begun = b"" if case.method == "HEAD" else next(answer.iter_raw())
+        return httpx.Response(200, headers=answer.headers, content=begun)
 
 
 def test_every_status_is_produced_below(document: Json) -> None:
@@ -201,9 +234,9 @@ def test_every_status_is_produced_below(document: Json) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_answers_are_as_described(
-    case: Case, document: Json, services: Mapping[Mood, ServiceThread]
+    case: Case, document: Json, services: Mapping[Mood, ServiceThread], full: ServiceThread
 ) -> None:
-    service = services[case.mood]
+    service = full if case.is_full else services[case.mood]
     if case.first is not None:
         assert send(service, case._replace(body=case.first)).is_success
     answer = send(service, case)

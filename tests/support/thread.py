@@ -62,7 +62,7 @@ def serve(settings: Settings, clock: Clock) -> Iterator[ServiceThread]:
         house = None
         if settings.workers == 1:
             service = build_service(settings, failures.append, clock)
-            ledger, front = service.ledger, Front(service.application, service.fast_lane)
+            ledger, front = service.ledger, Front(*service[1:])
             await ledger.open()
         else:
             back = build_back(settings, failures.append, clock)
@@ -81,6 +81,7 @@ def serve(settings: Settings, clock: Clock) -> Iterator[ServiceThread]:
         # uvicorn's own way out, without the tenths of a second it sleeps on it.
         for each in server.servers:
             each.close()
+        front.end_streams()
         for connection in list(server.server_state.connections):
             connection.shutdown()
         async with asyncio.timeout(WAIT_SECONDS):
