@@ -24,6 +24,7 @@ from app.web.plain_lane import PlainLane
 from app.web.request_log import RequestLog
 from app.web.resource import CUT_SHORT, internal_error, make_request_id
 from app.web.room import Room
+from app.web.slots import Slot
 from app.web.trace import trace_id
 
 # A client that sends without reading is read no further once this many answers wait.
@@ -101,7 +102,8 @@ class Protocol(PlainLane):
             caller = head.caller or fast_lane.caller(head)
             if caller is None:
                 break
-            slot = slots.add(head.request_id, now, head)
+            slot = Slot(slots, head.request_id, now, head)
+            queue.append(slot)
             try:
                 head.handler(head, data[end:behind], caller, slot)
             except Exception:

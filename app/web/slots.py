@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
+from math import inf
 from typing import Final
 
 from app.web.answers import Answer
@@ -56,6 +57,7 @@ class Slots:
         self._is_last = is_last
         self._on_empty = on_empty
         self._request_log = request_log
+        self._slow_seconds = inf if request_log is None else request_log.slow_seconds
         self._flush_due = False
         self.is_filling = False
         """Whether more slots are being added, whose answers are to leave with those that are there."""
@@ -86,11 +88,10 @@ class Slots:
             return
         parts: list[bytes] = []
         request_log = self._request_log
-        if request_log is not None:
-            # The first one has waited longest.
-            seconds = self._loop.time() - queue[0].begun_at
-            if seconds >= request_log.slow_seconds:
-                request_log.slow(queue[0].answer.status, seconds, _told(queue[0]))
+        # The first one has waited longest.
+        seconds = self._loop.time() - queue[0].begun_at
+        if seconds >= self._slow_seconds and request_log is not None:
+            request_log.slow(queue[0].answer.status, seconds, _told(queue[0]))
         while queue and (answer := queue[0].answer) is not None:
             slot = queue.popleft()
             request_id = slot.request_id
