@@ -106,7 +106,7 @@ def test_each_transaction_is_kept_once_through_cuts_drains_and_kills(tmp_path: P
 
     with ExitStack() as processes:
         struck = asyncio.run(main())
-    assert struck > POSTS // 40
+    assert struck >= 3
     connection = sqlite3.connect(path)
     rows = connection.execute(
         "SELECT user_id, lower(hex(id)), amount_units FROM transactions"
