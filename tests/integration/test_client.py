@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import socket
 import sqlite3
 import time
 from contextlib import ExitStack, suppress
@@ -20,6 +19,7 @@ from app.client.values import Posted, Refused, Transaction
 from app.settings import Settings
 from tests.support.client import NOW_MS
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.support.nginx import free_port
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 from tests.support.thread import Clock, serve
 
@@ -27,12 +27,6 @@ POSTS = int(os.environ.get("MILLRACE_CLIENT_POSTS", "300"))
 POSTERS = 6
 RESTARTS = 2
 FAULTS = (Fault.DROP, Fault.DROP_ANSWER)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def trouble(proxy: FaultProxy, choose: random.Random) -> None:

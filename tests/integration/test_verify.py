@@ -288,13 +288,13 @@ def test_beside_a_service_under_load_statistics_are_held_against_its_rows(tmp_pa
     url = sqlite_url(tmp_path / "ledger.db")
     with ServiceProcess({"DATABASE_URL": url, "WINDOW_SECONDS": "3600"}) as service:
         address = service.serving()
-        load = Load(address, connections=8)
+        load = Load(address, connections=2)
 
         async def verify_under_load() -> subprocess.CompletedProcess[str]:
             async with load.under_way():
-                await load.reach(200)
+                await load.reach(50)
                 told = await asyncio.to_thread(run, "--url", address, DATABASE_URL=url)
-                await load.reach(len(load.acknowledged) + 200)
+                await load.reach(len(load.acknowledged) + 50)
                 service.terminate()
             return told
 
