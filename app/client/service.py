@@ -216,7 +216,10 @@ class Service:
             client = self._idle.pop() if self._idle else None
             if client is None:
                 client = Client(
-                    self._address, answer_seconds=self._answer_seconds, headers=self._headers
+                    self._address,
+                    answer_seconds=self._answer_seconds,
+                    headers=self._headers,
+                    heeds_retry_after=True,
                 )
             try:
                 yield client
