@@ -10,7 +10,9 @@ from app.commands.clean import clean
 from app.commands.migrate import migrate
 from app.commands.seed import seed
 from app.commands.serve import serve
+from app.commands.stats import stats
 from app.commands.token import token
+from app.commands.verify import verify
 from app.settings import SettingsError
 
 _EXIT_WRONG_SETTING: Final = 2
@@ -18,7 +20,16 @@ _EXIT_WRONG_SETTING: Final = 2
 _EXIT_INTERRUPTED: Final = 130
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True,
+    epilog="""\b
+Settings come from the environment; DATABASE_URL (sqlite:///data/millrace.db) is
+where transactions are kept. COMMAND --help says which settings matter to it.
+\b
+Examples:
+  python -m app
+  python -m app stats --watch""",
+)
 @click.pass_context
 def command_line(context: click.Context) -> int:
     """Millrace: transactions in, exact statistics out. Without a command, it serves."""
@@ -31,6 +42,8 @@ command_line.add_command(backup)
 command_line.add_command(token)
 command_line.add_command(seed)
 command_line.add_command(clean)
+command_line.add_command(verify)
+command_line.add_command(stats)
 
 
 def main() -> int:

@@ -171,6 +171,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     cors_origins: Annotated[
         str, Meta(description="Origins whose pages may call from a browser, separated by commas.")
     ] = ""
+    slow_request_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=60_000,
+            description="Requests that take longer are logged, a few a second; 0: none.",
+        ),
+    ] = 1000
     log_level: Annotated[LogLevel, Meta(description="Least severe event logged.")] = LogLevel.INFO
 
     def __repr__(self) -> str:
@@ -183,6 +191,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         if self.auth is Authentication.JWT:
             return "jwt (secret)" if self.jwt_secret else "jwt (key set)"
         return self.auth.value or "off (loopback only)"
+
+    @property
+    def changed(self) -> dict[str, object]:
+        """Every setting that is not as it is by default, for an operator to read: without secrets."""
+        shown = {
+            "database_url": self.database,
+            "redis_url": self.exchange,
+            "jwt_secret": "(hidden)",
+            "jwt_jwks_url": self.jwt_jwks_url.partition("?")[0],
+        }
+        given = {
+            field.name: getattr(self, field.name)
+            for field in msgspec.structs.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        return {
+            name: shown.get(name, value.value if isinstance(value, Enum) else value)
+            for name, value in given.items()
+        }
 
     @property
     def currencies(self) -> frozenset[str]:

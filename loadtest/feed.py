@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from loadtest.client import Address, Answer, Client, LostAnswerError, NotConnectedError
+from app.client.wire import Address, Answer, Client, LostAnswerError, NotConnectedError
 from loadtest.rows import HistoryRow, Row
 from loadtest.tally import (
     DIFFERENCES_SHOWN_MAX,

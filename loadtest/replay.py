@@ -32,7 +32,7 @@ import msgspec
 import uvloop
 from tqdm import tqdm
 
-from loadtest.client import Address, Client, LostAnswerError, NotConnectedError, parse_address
+from app.client.wire import Address, Client, LostAnswerError, NotConnectedError, parse_address
 from loadtest.pace import Pace
 from loadtest.rows import Row, UnreadableError, open_rows, read_rows
 from loadtest.tally import Outcome, Tally, Verdict

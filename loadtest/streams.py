@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import uvloop
 
-from loadtest.client import Address, parse_address
+from app.client.wire import Address, parse_address
 
 # So many at a time are begun: a crowd at the door is not what is measured.
 _BEGUN_AT_ONCE: Final = 50

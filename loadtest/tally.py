@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.client import Answer
+from app.client.wire import Answer
 from loadtest.rows import Row
 
 _EXACT: Final = decimal.Context(prec=200, traps=[decimal.Inexact, decimal.InvalidOperation])

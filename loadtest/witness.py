@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from tqdm import tqdm
 
-from loadtest.client import Address, Client, LostAnswerError, NotConnectedError
+from app.client.wire import Address, Client, LostAnswerError, NotConnectedError
 from loadtest.feed import POST_PATH, FeedTally, check_feed, find_feed
 from loadtest.tally import Outcome, Statistics, Tally, Verdict, compare, read_statistics
 

@@ -15,7 +15,14 @@ _EXIT_OK: Final = 0
 _EXIT_FAILURE: Final = 1
 
 
-@click.command
+@click.command(
+    short_help="Copy the database to a file.",
+    epilog="""\b
+Setting: DATABASE_URL, of a SQLite file.
+\b
+Example:
+  python -m app backup backups/$(date +%F).db""",
+)
 @click.argument("file", type=click.Path(path_type=Path))
 def backup(file: Path) -> int:
     """Copy the database of DATABASE_URL to FILE, also while the service runs.

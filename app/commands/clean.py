@@ -23,7 +23,14 @@ _STEP_ROWS: Final = 10_000
 _FOREVER_MS: Final = 2**62
 
 
-@click.command
+@click.command(
+    short_help="Delete all transactions.",
+    epilog="""\b
+Setting: DATABASE_URL. Stop the service first.
+\b
+Example:
+  python -m app clean --yes""",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean(yes: bool) -> int:
     """Delete all transactions in the database of DATABASE_URL, which no service has open.

@@ -18,7 +18,14 @@ _EXIT_OK: Final = 0
 _EXIT_FAILURE: Final = 1
 
 
-@click.command
+@click.command(
+    short_help="Bring the schema up to date.",
+    epilog="""\b
+Setting: DATABASE_URL. Stop the service first.
+\b
+Example:
+  DATABASE_URL=postgresql://user:password@127.0.0.1/millrace python -m app migrate""",
+)
 def migrate() -> int:
     """Bring the schema of DATABASE_URL up to date, and say what that took.
 

@@ -28,7 +28,14 @@ _BATCH_ROWS: Final = 2000
 _DAY_MS: Final = 86_400_000
 
 
-@click.command
+@click.command(
+    short_help="Write synthetic transactions.",
+    epilog="""\b
+Settings: DATABASE_URL, EXTRA_CURRENCIES. Stop the service first.
+\b
+Example:
+  python -m app seed --rows 100000 --days 7""",
+)
 @click.option("--rows", type=click.IntRange(1), required=True, help="How many transactions.")
 @click.option(
     "--users", type=click.IntRange(1), default=1000, show_default=True, help="Of so many users, at most."

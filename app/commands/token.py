@@ -12,7 +12,14 @@ from app.web.guard import Permission
 _SCOPE = f"{Permission.WRITE} {Permission.STATS}"
 
 
-@click.command
+@click.command(
+    short_help="Print a token for trying things out.",
+    epilog="""\b
+Settings: AUTH=jwt, JWT_SECRET, JWT_ISSUER, JWT_AUDIENCE.
+\b
+Example:
+  python -m app token --sub alice --scope 'stats:read transactions:read'""",
+)
 @click.option("--sub", "subject", required=True, help="Who the token speaks for.")
 @click.option("--scope", default=_SCOPE, show_default=True, help="What they may do, in words.")
 @click.option(

@@ -26,6 +26,7 @@ from app.store.base import StoreFailed, StoreRefused, StoreUnusable
 from app.web.batch import BATCH_BYTES_MAX
 from app.web.bodies import BODIES_BYTES_MAX, Bodies
 from app.web.protocol import Protocol
+from app.web.request_log import RequestLog
 from app.web.room import TURNED_AWAY_MAX, Room
 
 EXIT_OK: Final = 0
@@ -144,10 +145,13 @@ class Server(uvicorn.Server):
 
 def server_config(settings: Settings, service: Service | Front) -> uvicorn.Config:
     """uvicorn, set for throughput: what it does for each request beyond our answer is left out."""
-    room = Room(settings.connections_max)
+    request_log = RequestLog(asyncio.get_running_loop(), settings.slow_request_ms)
+    room = Room(settings.connections_max, request_log)
     # Divided among processes, but each has room for one of the largest.
     bodies = Bodies(max(BODIES_BYTES_MAX // settings.workers, BATCH_BYTES_MAX))
-    connect = partial(Protocol, fast_lane=service.fast_lane, room=room, bodies=bodies)
+    connect = partial(
+        Protocol, fast_lane=service.fast_lane, room=room, bodies=bodies, request_log=request_log
+    )
     # uvicorn only ever calls it, as it would call a class.
     protocol = cast(type[asyncio.Protocol], connect)
     return uvicorn.Config(
@@ -195,6 +199,7 @@ def _shown(settings: Settings) -> dict[str, object]:
         "window_seconds": settings.window_seconds,
         "late": settings.late.value,
         "auth": settings.authentication,
+        "changed": settings.changed,
     }
 
 

@@ -69,7 +69,7 @@ class PostgresStore:
 
     def __init__(self, url: str, node: str | None = None) -> None:
         """Raises StoreUnusable where libpq cannot read the URL."""
-        self._conninfo = _conninfo(url)
+        self._conninfo = conninfo_of(url)
         self._session = Session(self._conninfo, node)
         self._readers = Readers(self._conninfo)
         self._epoch = 0
@@ -241,13 +241,13 @@ class PostgresStore:
 async def migrate(url: str) -> list[str]:
     """Bring a database up to date; the names of the migrations that it lacked. Raises StoreUnusable."""
     try:
-        async with await AsyncConnection.connect(_conninfo(url), autocommit=True) as connection:
+        async with await AsyncConnection.connect(conninfo_of(url), autocommit=True) as connection:
             return await postgres_schema.migrate(connection)
     except psycopg.Error as error:
         raise StoreUnusable(f"cannot use PostgreSQL: {line(error)}") from None
 
 
-def _conninfo(url: str) -> str:
+def conninfo_of(url: str) -> str:
     """What is to be connected to, with what the URL leaves open and libpq would wait for too long."""
     try:
         given = conninfo_to_dict(url)

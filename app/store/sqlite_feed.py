@@ -43,6 +43,11 @@ _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
+def index_path(path: Path) -> Path:
+    """Where the index of the ledger at `path` is kept."""
+    return path.with_name(path.name + "-feed")
+
+
 class Feed:
     """Answers questions to the ledger at `path`, which another connection writes.
 
@@ -55,7 +60,7 @@ class Feed:
         self, path: Path, step_rows: int = _STEP_ROWS, behind_rows_max: int = _BEHIND_ROWS_MAX
     ) -> None:
         self._ledger_path = path
-        self._path = path.with_name(path.name + "-feed")
+        self._path = index_path(path)
         self._step_rows = step_rows
         self._behind_rows_max = behind_rows_max
         self._reading = Worker("feed")

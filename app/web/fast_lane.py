@@ -13,7 +13,7 @@ from typing import Final
 import httptools
 import msgspec
 
-from app.web import idempotency
+from app.web import idempotency, trace
 from app.web.answers import Answer, Problem
 from app.web.body import BODY_BYTES_MAX
 from app.web.guard import ANYONE, Caller, Guard, Permission
@@ -46,6 +46,10 @@ class Head(msgspec.Struct, frozen=True):
     authorization: bytes | None
     key: bytes | None
     request_id: bytes | None
+    trace: bytes | None
+    """What it says of the trace it belongs to, as it says it."""
+    method: str
+    path: str
 
 
 FastHandler = Callable[[Head, bytes, Caller, Reply], None]
@@ -105,7 +109,7 @@ class FastLane:
             return None
         # A head with a key or an id of its own, or that asks for one user, will hardly come again, and
         # as long as nobody knows its caller it must not take the place of others.
-        is_rare = head.key or head.request_id or b"user_id" in head.query
+        is_rare = head.key or head.request_id or head.trace or b"user_id" in head.query
         if not (is_rare or self.caller(head) is None):
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
@@ -144,6 +148,9 @@ class FastLane:
             authorization=reader.authorization,
             key=reader.key,
             request_id=reader.request_id,
+            trace=reader.trace,
+            method=parser.get_method().decode(),
+            path=url.path.decode(),
         )
 
 
@@ -173,6 +180,7 @@ class _HeadReader:
         self.authorization: bytes | None = None
         self.key: bytes | None = None
         self.request_id: bytes | None = None
+        self.trace: bytes | None = None
         self.is_ordinary = True
 
     def on_url(self, url: bytes) -> None:
@@ -188,6 +196,9 @@ class _HeadReader:
         elif name == b"x-request-id":
             self.is_ordinary &= self.request_id is None and bool(SANE_REQUEST_ID.fullmatch(value))
             self.request_id = value
+        elif name == trace.HEADER:
+            self.is_ordinary &= self.trace is None
+            self.trace = value
         elif name == idempotency.HEADER:
             self.is_ordinary &= self.key is None and bool(idempotency.SANE_KEY.fullmatch(value))
             self.key = value

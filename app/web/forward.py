@@ -24,6 +24,7 @@ from app.web.ingest import Reply
 from app.web.resource import CUT_SHORT, Handler, internal_error, make_request_id, sane_request_id
 from app.web.routes import Handlers
 from app.web.stats import Stats
+from app.web.trace import trace_of
 
 # What a handler looks at beside the query.
 _HEADERS: Final = frozenset(
@@ -57,6 +58,7 @@ class Asked(msgspec.Struct, frozen=True, array_like=True, gc=False):
     permissions: tuple[Permission, ...]
     body: bytes
     request_id: bytes
+    trace_id: bytes | None
 
 
 class Office(Protocol):
@@ -144,6 +146,7 @@ class Forward:
             permissions=tuple(caller.permissions),
             body=body,
             request_id=request_id,
+            trace_id=trace_of(scope["headers"]),
         )
         self._office.ask(asked, reply)
         answer = await answered
@@ -185,7 +188,7 @@ class Backroom:
         except asyncio.CancelledError:
             return CUT_SHORT
         except Exception:
-            return internal_error(asked.request_id)
+            return internal_error(asked.request_id, asked.trace_id)
 
 
 def _receiving(body: bytes) -> Callable[[], Awaitable[Message]]:

@@ -6,6 +6,8 @@ before it. A refusal is the last answer of its connection.
 """
 
 import asyncio
+import re
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 import httptools
@@ -28,6 +30,7 @@ from app.web.limits import (
     check_headers,
     word_unended,
 )
+from app.web.request_log import Request, RequestLog
 from app.web.room import Room
 from app.web.seams import (
     BehindUpgrade,
@@ -37,8 +40,14 @@ from app.web.seams import (
     head_of_body,
 )
 from app.web.slots import Slots
+from app.web.trace import trace_of
 
 _VERSIONS: Final = ("1.1", "1.0")
+
+# Behind "HTTP/1.1 ".
+_STATUS_AT: Final = 9
+_REFUSAL_FROM: Final = ord("4")
+_REQUEST_ID: Final = re.compile(rb"\r\nx-request-id: ([!-~]{1,64})")
 
 
 class PlainLane(HttpToolsProtocol):
@@ -56,9 +65,11 @@ class PlainLane(HttpToolsProtocol):
         *,
         room: Room | None = None,
         bodies: Bodies | None = None,
+        request_log: RequestLog | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._room = room
+        self._request_log = request_log
         self._share = Share(bodies or Bodies())
         self._plain_requests = 0
         """Plain requests whose heads have come and whose answers have not left."""
@@ -67,6 +78,8 @@ class PlainLane(HttpToolsProtocol):
         """The plain request the parser is in the middle of, once its head has come."""
         self._running: RequestResponseCycle | None = None
         """The plain request whose answer is being made."""
+        self._begun_at = 0.0
+        """When that was begun."""
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
         """The plain request that is to be begun when all slots before it are written."""
         self._refusal: Answer | None = None
@@ -157,6 +170,7 @@ class PlainLane(HttpToolsProtocol):
             self._held = (cycle, app)
         else:
             self._running = cycle
+            self._begun_at = self.loop.time()
             super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -174,6 +188,23 @@ class PlainLane(HttpToolsProtocol):
         self._go_on()
         if self._refusal is not None and not self._plain_requests:
             self._answer_refusal(self._refusal)
+
+    def _note_answer(self, written: bytes) -> None:
+        """Log an answer of the running request that is a refusal, or has taken long."""
+        request_log, running = self._request_log, self._running
+        if request_log is None or running is None:
+            return
+        seconds = self.loop.time() - self._begun_at
+        if written[_STATUS_AT] < _REFUSAL_FROM and seconds < request_log.slow_seconds:
+            return
+        scope, status = running.scope, int(written[_STATUS_AT : _STATUS_AT + 3])
+        head, _, body = written.partition(b"\r\n\r\n")
+        found = _REQUEST_ID.search(head)
+        request = Request(scope["method"], scope["path"], found and found[1], trace_of(scope["headers"]))
+        if status >= HTTPStatus.BAD_REQUEST:
+            request_log.refused(status, body, request)
+        if seconds >= request_log.slow_seconds:
+            request_log.slow(status, seconds, request)
 
     def _refuse(self, answer: Answer) -> None:
         """Answer what cannot be taken, in its turn, and close."""
@@ -199,7 +230,7 @@ class PlainLane(HttpToolsProtocol):
 
     def _answer_refusal(self, answer: Answer) -> None:
         self._slots.closes_behind = True
-        self._slots.add(None)(answer)
+        self._slots.add(None, self.loop.time(), None)(answer)
 
     def _all_answered(self) -> None:
         """Go on behind the last slot."""
@@ -240,8 +271,8 @@ class PlainLane(HttpToolsProtocol):
             return
         super().connection_made(transport)
         self.flow = GuardedFlow(transport, lambda: self._holds_back)
-        self._joined_writes = JoinedWrites(transport, self._is_over, self._close)
-        self._slots = Slots(self.loop, transport, self._is_last, self._all_answered)
+        self._joined_writes = JoinedWrites(transport, self._is_over, self._close, self._note_answer)
+        self._slots = Slots(self.loop, transport, self._is_last, self._all_answered, self._request_log)
         self._departure = Departure(transport)
         self._patience = Patience(self.loop, self.timeout_keep_alive, self._awaited, self._expire)
         self._patience.begin(Awaited.REQUEST)

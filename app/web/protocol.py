@@ -21,8 +21,11 @@ from app.web.bodies import Bodies
 from app.web.fast_lane import FastLane
 from app.web.limits import Awaited
 from app.web.plain_lane import PlainLane
+from app.web.request_log import RequestLog
 from app.web.resource import CUT_SHORT, internal_error, make_request_id
 from app.web.room import Room
+from app.web.slots import Slot
+from app.web.trace import trace_id
 
 # A client that sends without reading is read no further once this many answers wait.
 _SLOTS_MAX: Final = 256
@@ -43,8 +46,11 @@ class Protocol(PlainLane):
         fast_lane: FastLane | None = None,
         room: Room | None = None,
         bodies: Bodies | None = None,
+        request_log: RequestLog | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop, room=room, bodies=bodies)
+        super().__init__(
+            config, server_state, app_state, _loop, room=room, bodies=bodies, request_log=request_log
+        )
         self._fast_lane = fast_lane
         self._unread = b""
         """What has come of a fast request whose body is not whole yet."""
@@ -78,6 +84,7 @@ class Protocol(PlainLane):
         queue = slots.queue
         slots_max = min(len(queue) + _TURN_REQUESTS_MAX, _SLOTS_MAX)
         slots.is_filling = True
+        now = self.loop.time()
         while start < len(data):
             if len(queue) >= slots_max:
                 self._backlog, start = data[start:], len(data)
@@ -95,12 +102,13 @@ class Protocol(PlainLane):
             caller = head.caller or fast_lane.caller(head)
             if caller is None:
                 break
-            slot = slots.add(head.request_id)
+            slot = Slot(slots, head.request_id, now, head)
+            queue.append(slot)
             try:
                 head.handler(head, data[end:behind], caller, slot)
             except Exception:
                 slot.request_id = slot.request_id or make_request_id()
-                slot(internal_error(slot.request_id))
+                slot(internal_error(slot.request_id, trace_id(head.trace or b"")))
             start = behind
         slots.is_filling = False
         if queue and queue[0].answer is not None:

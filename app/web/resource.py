@@ -18,6 +18,7 @@ from app.web.answers import Answer, Code, Problem, problem, unavailable
 from app.web.body import Disconnected
 from app.web.guard import ANYONE, Caller, Guard, Permission
 from app.web.rate_limit import RateLimit, address_name
+from app.web.trace import trace_of
 
 SANE_REQUEST_ID: Final = re.compile(rb"[!-~]{1,64}")
 
@@ -75,7 +76,7 @@ class Resource:
             answer = CUT_SHORT
         except Exception:
             request_id = request_id or make_request_id()
-            answer = internal_error(request_id)
+            answer = internal_error(request_id, trace_of(scope["headers"]))
         await respond(send, answer, request_id)
 
     async def _caller(self, scope: Scope, permission: Permission | None) -> Caller:
@@ -109,9 +110,10 @@ def make_request_id() -> bytes:
     return uuid.uuid4().hex.encode()
 
 
-def internal_error(request_id: bytes) -> Answer:
+def internal_error(request_id: bytes, trace_id: bytes | None = None) -> Answer:
     """The answer to a request whose handler raised the current exception, which is logged."""
-    log.exception("request_failed", request_id=request_id.decode())
+    traced = {"trace_id": trace_id.decode()} if trace_id else {}
+    log.exception("request_failed", request_id=request_id.decode(), **traced)
     return _INTERNAL_ERROR
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from app.web.answers import Answer, Code, unavailable
 from app.web.health import ALIVE
 from app.web.limits import Awaited, Departure, Patience
+from app.web.request_log import UNREAD, RequestLog
 from app.web.resource import make_request_id
 
 # Connections that are told there is no room, at a time; past these, whoever has been silent for longest
@@ -29,10 +30,11 @@ _NO_ROOM: Final = unavailable(
 
 
 class Room:
-    """The bound of one process's connections."""
+    """The bound of one process's connections. `request_log` is None where nobody looks."""
 
-    def __init__(self, connections_max: int) -> None:
+    def __init__(self, connections_max: int, request_log: RequestLog | None = None) -> None:
         self._connections_max = connections_max
+        self._request_log = request_log
         self._turned_away: dict[_TurnedAway, None] = {}
         """In the order in which they came."""
 
@@ -46,15 +48,21 @@ class Room:
             silent = (other for other in self._turned_away if other.is_silent)
             # Where all have their answers, the first has had the most time to read it.
             next(silent, next(iter(self._turned_away))).drop()
-        transport.set_protocol(_TurnedAway(transport, self._turned_away))
+        transport.set_protocol(_TurnedAway(transport, self._turned_away, self._request_log))
 
 
 class _TurnedAway(asyncio.Protocol):
     """A connection past the last: one answer, then the end."""
 
-    def __init__(self, transport: asyncio.Transport, others: "dict[_TurnedAway, None]") -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        others: "dict[_TurnedAway, None]",
+        request_log: RequestLog | None,
+    ) -> None:
         self._transport = transport
         self._others = others
+        self._request_log = request_log
         others[self] = None
         self._departure = Departure(transport)
         loop = asyncio.get_running_loop()
@@ -80,7 +88,11 @@ class _TurnedAway(asyncio.Protocol):
         if _PROBE.match(data):
             self._answer(ALIVE, b"", has_body=has_body)
         else:
-            self._answer(_NO_ROOM, b"x-request-id: %b\r\n" % make_request_id(), has_body=has_body)
+            request_id = make_request_id()
+            if self._request_log is not None:
+                told = UNREAD._replace(request_id=request_id)
+                self._request_log.refused(_NO_ROOM.status, _NO_ROOM.body, told)
+            self._answer(_NO_ROOM, b"x-request-id: %b\r\n" % request_id, has_body=has_body)
 
     def eof_received(self) -> None:
         """Close, which is what asyncio does by itself."""

@@ -52,7 +52,8 @@ class BehindUpgrade:
 class JoinedWrites:
     """The transport as a plain request sees it: the head of an answer waits for its body.
 
-    uvicorn writes them one after the other, and each write is a system call.
+    uvicorn writes them one after the other, and each write is a system call. `on_head` is called with
+    what leaves together.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class JoinedWrites:
         transport: asyncio.Transport,
         is_closing: Callable[[], bool],
         close: Callable[[], None],
+        on_head: Callable[[bytes], object],
     ) -> None:
         self._transport = transport
         self._close = close
+        self._on_head = on_head
         self._head = b""
         self.is_closing = is_closing
 
@@ -70,6 +73,7 @@ class JoinedWrites:
         """Write, or keep a head until its body comes. 100 is no answer yet, so it has none."""
         if self._head:
             self._head, data = b"", self._head + data
+            self._on_head(data)
         elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
             self._head = data
             return

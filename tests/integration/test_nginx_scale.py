@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from loadtest.client import Client, parse_address
+from app.client.wire import Client, parse_address
 from tests.support.ledger_file import rows_in, sqlite_url
 from tests.support.nginx import adapted, free_port, needs_nginx, running_nginx
 from tests.support.process import WAIT_SECONDS, ServiceProcess

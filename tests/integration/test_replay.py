@@ -286,7 +286,7 @@ class TestWrongUsage:
         ("file", "options", "complaint"),
         [
             ("no-such-file.ndjson", [], "no-such-file.ndjson: no such file or directory"),
-            (SAMPLE, ["--url", "https://127.0.0.1"], "an address looks like"),
+            (SAMPLE, ["--url", "ftp://127.0.0.1"], "an address looks like"),
             (SAMPLE, ["--connections", "0"], "--connections must be 1 to"),
             (SAMPLE, ["--rate", "0"], "--rate must be above 0"),
             (SAMPLE, ["--limit", "many"], "argument --limit: invalid int value"),

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from loadtest.client import Client, LostAnswerError, NotConnectedError, parse_address
+from app.client.wire import Client, LostAnswerError, NotConnectedError, parse_address
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 
 KEYS = int(os.environ.get("MILLRACE_RETRY_KEYS", "60"))

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app.client.wire import Client, LostAnswerError, parse_address
 from app.settings import Settings, Switch
 from app.web.bodies import BODIES_BYTES_MAX
 from app.web.limits import REQUEST_BODY_BYTES_MAX
-from loadtest.client import Client, LostAnswerError, parse_address
 from tests.support.process import WAIT_SECONDS, ServiceProcess
 from tests.support.thread import Clock, serve
 from tests.support.wire import NOW_MS

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from app.client.wire import Client, parse_address
 from app.core.identifier import parse_identifier
 from app.main import build_back
 from app.server.listen import listen
 from app.server.workers import Workers
 from app.settings import Settings
-from loadtest.client import Client, parse_address
 from tests.support.ledger_file import Figures, figures_of, rows_in, sqlite_url
 from tests.support.load import Load
 from tests.support.process import WAIT_SECONDS, ServiceProcess

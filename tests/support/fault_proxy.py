@@ -55,7 +55,11 @@ class FaultProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._target.port is not None
-        there = await asyncio.open_connection("127.0.0.1", self._target.port)
+        try:
+            there = await asyncio.open_connection("127.0.0.1", self._target.port)
+        except ConnectionError:
+            writer.transport.abort()  # As if nobody listened here either.
+            return
         self._writers += [writer, there[1]]
         back = asyncio.create_task(self._pass_back(there[0], writer))
         self._tasks.append(back)

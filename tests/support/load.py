@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from loadtest.client import Answer, Client, LostAnswerError, NotConnectedError, parse_address
+from app.client.wire import Answer, Client, LostAnswerError, NotConnectedError, parse_address
 from tests.support.ledger_file import Amounts
 from tests.support.process import WAIT_SECONDS
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from loadtest.client import Address, Answer, Client, LostAnswerError, NotConnectedError, parse_address
+from app.client.wire import Address, Answer, Client, LostAnswerError, NotConnectedError, parse_address
 
 _units = itertools.count(1)
 

@@ -59,6 +59,7 @@ def test_requests_and_answers_are_read_as_they_were_written() -> None:
         permissions=(Permission.READ_ALL, Permission.READ),
         body=b"\0" * 70_000,
         request_id=b"r",
+        trace_id=b"t",
     )
     upward = Upward(
         [Post(1, b"{}", None, None), Post(2**40, b"", "s", b"k")],
