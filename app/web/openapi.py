@@ -148,6 +148,9 @@ def _success(success: Success) -> Schema:
         described["headers"] = _headers(success.headers)
     if success.body:
         described["content"] = {JSON: {"schema": schema(success.body)}}
+    if success.text_types:
+        text = {"schema": {"type": "string"}}
+        described["content"] = dict.fromkeys(success.text_types, text)
     return described
 
 

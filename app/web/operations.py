@@ -18,6 +18,7 @@ REFERENCE: Final = "#/components/schemas/{name}"
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+METRICS_TYPES: Final = ("text/plain", "application/openmetrics-text")
 
 ANYTIME: Final = (
     Code.MALFORMED_REQUEST,
@@ -47,6 +48,8 @@ class Success(msgspec.Struct, frozen=True):
     text: str
     body: str | None = None
     """The name of its schema."""
+    text_types: tuple[str, ...] = ()
+    """The media types of a body that is text, where it is."""
     headers: tuple[str, ...] = ()
 
 
@@ -196,6 +199,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         summary="How the service is, and each thing it depends on",
         text="Always 200: what acts on a status asks `/readyz`.",
         successes=(Success(HTTPStatus.OK, "How it is.", "Health"),),
+    ),
+    ("/metrics", "GET"): Operation(
+        name="metrics",
+        tag="Operation",
+        summary="How the service is and what it has done, for Prometheus",
+        text="In the text format of Prometheus, or as OpenMetrics where `Accept` prefers that. For all "
+        "`WORKERS` of a node, whichever answers. It needs a token only where the deployment says so.",
+        successes=(Success(HTTPStatus.OK, "The figures.", text_types=METRICS_TYPES),),
     ),
     ("/openapi.json", "GET"): Operation(
         name="description",

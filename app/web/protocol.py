@@ -12,12 +12,14 @@ lane makes them and whenever they are ready:
 """
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from app.web.bodies import Bodies
+from app.web.counts import Counts
 from app.web.fast_lane import FastLane
 from app.web.limits import Awaited
 from app.web.plain_lane import PlainLane
@@ -43,8 +45,9 @@ class Protocol(PlainLane):
         fast_lane: FastLane | None = None,
         room: Room | None = None,
         bodies: Bodies | None = None,
+        counts: Counts | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop, room=room, bodies=bodies)
+        super().__init__(config, server_state, app_state, _loop, room=room, bodies=bodies, counts=counts)
         self._fast_lane = fast_lane
         self._unread = b""
         """What has come of a fast request whose body is not whole yet."""
@@ -95,12 +98,14 @@ class Protocol(PlainLane):
             caller = head.caller or fast_lane.caller(head)
             if caller is None:
                 break
-            slot = slots.add(head.request_id)
+            slot = slots.add(head.request_id, head.statuses)
             try:
                 head.handler(head, data[end:behind], caller, slot)
             except Exception:
                 slot.request_id = slot.request_id or make_request_id()
                 slot(internal_error(slot.request_id))
+                if head.is_post:
+                    self._counts.refuse_transaction(HTTPStatus.INTERNAL_SERVER_ERROR)
             start = behind
         slots.is_filling = False
         if queue and queue[0].answer is not None:

@@ -12,6 +12,7 @@ import re
 from typing import Final
 
 from app.web.answers import Answer, Code, unavailable
+from app.web.counts import UNKNOWN, Counts
 from app.web.health import ALIVE
 from app.web.limits import Awaited, Departure, Patience
 from app.web.resource import make_request_id
@@ -23,6 +24,7 @@ TURNED_AWAY_MAX: Final = 64
 _ASK_SECONDS: Final = 1.0
 
 _PROBE: Final = re.compile(rb"(?:GET|HEAD) /(?:livez|health)(?:\?[!-~]*)? HTTP/1\.[01]\r\n")
+_LINE: Final = re.compile(rb"([A-Z]+) (/[!->@-~]*)(?:\?[!-~]*)? HTTP/1\.[01]\r\n")
 _NO_ROOM: Final = unavailable(
     Code.TOO_MANY_CONNECTIONS, "There are too many connections; nothing of this request was kept"
 )
@@ -31,8 +33,9 @@ _NO_ROOM: Final = unavailable(
 class Room:
     """The bound of one process's connections."""
 
-    def __init__(self, connections_max: int) -> None:
+    def __init__(self, connections_max: int, counts: Counts | None = None) -> None:
         self._connections_max = connections_max
+        self._counts = counts or Counts()
         self._turned_away: dict[_TurnedAway, None] = {}
         """In the order in which they came."""
 
@@ -46,14 +49,18 @@ class Room:
             silent = (other for other in self._turned_away if other.is_silent)
             # Where all have their answers, the first has had the most time to read it.
             next(silent, next(iter(self._turned_away))).drop()
-        transport.set_protocol(_TurnedAway(transport, self._turned_away))
+        self._counts.connections_refused += 1
+        transport.set_protocol(_TurnedAway(transport, self._turned_away, self._counts))
 
 
 class _TurnedAway(asyncio.Protocol):
     """A connection past the last: one answer, then the end."""
 
-    def __init__(self, transport: asyncio.Transport, others: "dict[_TurnedAway, None]") -> None:
+    def __init__(
+        self, transport: asyncio.Transport, others: "dict[_TurnedAway, None]", counts: Counts
+    ) -> None:
         self._transport = transport
+        self._counts = counts
         self._others = others
         others[self] = None
         self._departure = Departure(transport)
@@ -77,9 +84,14 @@ class _TurnedAway(asyncio.Protocol):
             self._departure.discard(data)
             return
         has_body = not data.startswith(b"HEAD ")
+        line = _LINE.match(data)
+        method, path = (part.decode() for part in line.groups()) if line else ("", UNKNOWN)
         if _PROBE.match(data):
+            self._counts.at(method, path)[ALIVE.status] += 1
             self._answer(ALIVE, b"", has_body=has_body)
         else:
+            self._counts.at(method, path)[_NO_ROOM.status] += 1
+            self._counts.refuse(method, path, _NO_ROOM.status)
             self._answer(_NO_ROOM, b"x-request-id: %b\r\n" % make_request_id(), has_body=has_body)
 
     def eof_received(self) -> None:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from app.web.answers import Answer
+from app.web.counts import Statuses
 from app.web.resource import make_request_id
 
 _BAD_REQUEST: Final = int(HTTPStatus.BAD_REQUEST)
@@ -15,16 +16,18 @@ _BAD_REQUEST: Final = int(HTTPStatus.BAD_REQUEST)
 class Slot:
     """The place of one answer among the answers of its connection; called with it."""
 
-    __slots__ = ("_slots", "answer", "request_id")
+    __slots__ = ("_slots", "_statuses", "answer", "request_id")
 
-    def __init__(self, slots: "Slots", request_id: bytes | None) -> None:
+    def __init__(self, slots: "Slots", request_id: bytes | None, statuses: Statuses) -> None:
         self._slots = slots
+        self._statuses = statuses
         self.request_id = request_id
         self.answer: Answer | None = None
 
     def __call__(self, answer: Answer) -> None:
         """Take the answer; written when its turn comes."""
         self.answer = answer
+        self._statuses[answer.status] += 1
         self._slots.answered()
 
 
@@ -53,9 +56,9 @@ class Slots:
         self.closes_behind = False
         """Whether the connection closes behind the last of them."""
 
-    def add(self, request_id: bytes | None) -> Slot:
-        """The place behind all others."""
-        slot = Slot(self, request_id)
+    def add(self, request_id: bytes | None, statuses: Statuses) -> Slot:
+        """The place behind all others; its answer is counted in `statuses`."""
+        slot = Slot(self, request_id, statuses)
         self.queue.append(slot)
         return slot
 

@@ -62,7 +62,7 @@ def serve(settings: Settings, clock: Clock) -> Iterator[ServiceThread]:
         house = None
         if settings.workers == 1:
             service = build_service(settings, failures.append, clock)
-            ledger, front = service.ledger, Front(service.application, service.fast_lane)
+            ledger, front = service.ledger, Front(service.application, service.fast_lane, service.counts)
             await ledger.open()
         else:
             back = build_back(settings, failures.append, clock)
