@@ -134,6 +134,9 @@ CASES = [
     Case("GET", "/readyz", 503, mood=Mood.CANNOT_READ),
     Case("GET", "/api/v1/health", 200),
     Case("GET", "/api/v1/health", 200, mood=Mood.CANNOT_READ),
+    Case("GET", "/metrics", 200),
+    Case("GET", "/metrics", 200, headers=(("accept", "application/openmetrics-text"),)),
+    Case("GET", "/metrics", 200, mood=Mood.CANNOT_READ),
     Case("GET", "/openapi.json", 200),
     Case("GET", "/openapi.json", 304, headers=(("if-none-match", "*"),)),
 ]
