@@ -48,9 +48,9 @@ class Success(msgspec.Struct, frozen=True):
     text: str
     body: str | None = None
     """The name of its schema."""
+    headers: tuple[str, ...] = ()
     text_types: tuple[str, ...] = ()
     """The media types of a body that is text, where it is."""
-    headers: tuple[str, ...] = ()
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
