@@ -58,6 +58,7 @@ class Metrics:
         self._ledger = ledger
         self._counts = counts
         self._feed_behind_rows = feed_behind_rows
+        self._exposition: _Exposition | None = None
         self.gather = self._gather_alone
         """Replaced where other processes serve the connections."""
 
@@ -66,12 +67,13 @@ class Metrics:
         accept = ",".join(
             value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"
         )
-        # In a thread, as it takes some 50 ms the first time.
-        exposition = cast(_Exposition, await asyncio.to_thread(import_module, _EXPOSITION))
+        if self._exposition is None:
+            # In a thread, as it takes some 50 ms.
+            self._exposition = cast(_Exposition, await asyncio.to_thread(import_module, _EXPOSITION))
         gathered = await self.gather()
         behind_rows = None if self._feed_behind_rows is None else self._feed_behind_rows()
         figures = Figures(gathered, self._ledger.measure(), behind_rows)
-        body, media_type = exposition.render(figures, accept)
+        body, media_type = self._exposition.render(figures, accept)
         headers = (
             (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(body)),

@@ -193,8 +193,10 @@ class PlainLane(HttpToolsProtocol):
         """Answer what cannot be taken, in its turn, and close."""
         self._is_deaf = True
         self._refusal = answer
-        self._count_refusal(answer)
-        broken, self._parsed = self._parsed, None
+        broken = self._parsed
+        if broken is None or not broken.response_started:
+            self._count_refusal(answer)
+        self._parsed = None
         if broken is not None:
             # Its body will never be whole, so it must not be waited for.
             self._share.give_back(broken)

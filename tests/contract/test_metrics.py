@@ -1,6 +1,7 @@
 """GET /metrics: every request and every transaction counts once, whichever way it took."""
 
 import json
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -146,6 +147,58 @@ def test_every_transaction_counts_once_as_what_became_of_it(running: ServiceThre
             assert answer.status_code == status, answer.text
     assert told.outcomes == case.outcomes
     assert told.requests == Counter(f"POST {case.path} {status}" for status in case.statuses)
+
+
+def test_a_post_that_was_answered_before_its_body_broke_counts_once(running: ServiceThread) -> None:
+    with counting(running.client) as told, socket.create_connection(running.address) as connection:
+        connection.sendall(
+            b"POST /transactions HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\n"
+            b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n"
+        )
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 415 ")
+        connection.sendall(b"no chunk\r\n")
+        while connection.recv(65_536):
+            pass
+    assert told.outcomes == {"rejected": 1}
+    assert told.requests == {"POST /transactions 415": 1}
+
+
+@pytest.mark.parametrize(
+    ("sent", "request_", "transactions"),
+    [
+        (
+            b"POST /transactions HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n",
+            "POST /transactions 413",
+            1,
+        ),
+        (
+            b"POST /transactions/%62atch HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n",
+            "POST /transactions/batch 413",
+            1,
+        ),
+        (
+            b"PUT /transactions HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n",
+            "PUT /transactions 413",
+            0,
+        ),
+        (b"POST /transactions HTTP/1.1\r\n\r\n", "POST /transactions 400", 0),
+        (
+            b"POST /transactions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nx",
+            "POST /transactions 400",
+            0,
+        ),
+        (b"nothing\r\n\r\n", "other unknown 400", 0),
+    ],
+)
+def test_what_is_refused_before_anyone_reads_it_counts_by_its_head(
+    running: ServiceThread, sent: bytes, request_: str, transactions: int
+) -> None:
+    with counting(running.client) as told, socket.create_connection(running.address) as connection:
+        connection.sendall(sent)
+        while connection.recv(65_536):
+            pass
+    assert told.requests == {request_: 1}
+    assert told.outcomes == ({"rejected": transactions} if transactions else {})
 
 
 def test_requests_are_counted_by_route_and_never_by_what_a_client_made_up(
