@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,13 @@ def test_names_and_units_are_the_conventional_ones() -> None:
         assert meaning.endswith(".")
         if kind is HistogramMetricFamily:
             assert name.endswith(("_seconds", "_rows"))
+
+
+def test_nobody_waits_for_the_library_at_a_start() -> None:
+    read = "import sys, app.server.front, app.server.serve; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", read], cwd=ROOT, text=True, capture_output=True)
+    assert "app.web.metrics" in done.stdout.split()
+    assert "prometheus_client" not in done.stdout.split()
 
 
 def test_the_document_lists_every_metric() -> None:
