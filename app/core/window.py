@@ -106,7 +106,7 @@ def _listed_cells(length: int) -> _Cells:
 
 
 def _bytes_of(cells: _Cells) -> int:
-    """What cells take of memory, at most: sums are integers on their own, unless they are small."""
+    """What cells take of memory, roughly: sums are integers on their own, unless they are small."""
     return sum(map(sys.getsizeof, cells)) + len(cells.sums) * sys.getsizeof(UNITS_MAX)
 
 
@@ -251,7 +251,7 @@ class Window:
 
     @property
     def allocated_bytes(self) -> int:
-        """What it takes of memory, at most."""
+        """What it takes of memory where many amounts are in it, to some percent."""
         blocks = len(self._cells) - self._cells.count(None)
         totals = _bytes_of(self._block_totals) + _bytes_of(self._span_totals)
         return blocks * _BLOCK_BYTES + sys.getsizeof(self._cells) + totals

@@ -59,7 +59,7 @@ class Windows:
 
     @property
     def allocated_bytes(self) -> int:
-        """What they take of memory, at most."""
+        """What they take of memory where many amounts are in them, to some percent."""
         return sum(window.allocated_bytes for window in self._windows.values())
 
     @property

@@ -76,7 +76,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         GaugeMetricFamily, "Transactions in the window; absent while it is being read back."
     ),
     "millrace_window_memory_bytes": Family(
-        GaugeMetricFamily, "Memory of the rings behind the statistics, at most."
+        GaugeMetricFamily, "Memory of the rings behind the statistics, to some percent."
     ),
     "millrace_user_rows": Family(
         GaugeMetricFamily, "Transactions held in memory for figures of single users."
