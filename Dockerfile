@@ -37,7 +37,7 @@ COPY --chmod=755 app app
 # and the health check import weighs 5 MB, the standard library's part included (the base comes
 # without), and makes a start four times as fast.
 RUN python -c 'import app.__main__, app.exchange.redis, app.store.postgres, \
-        app.web.key_set, app.web.token_guard, http.client' \
+        app.web.exposition, app.web.key_set, app.web.token_guard, http.client' \
     && install --directory --owner=10001 --group=10001 /data
 
 # AUTH is left unset on purpose: the service refuses to be open to the network unless asked to.

@@ -113,6 +113,7 @@ def _check_auth(settings: Settings) -> None:
         )
     given = {name: getattr(settings, name.lower()) for name in _JWT}
     if settings.auth is not Authentication.JWT:
+        given["METRICS_AUTH"] = settings.metrics_auth
         for name in filter(given.get, given):
             raise SettingsError(f"{name}: means nothing without AUTH=jwt")
         return

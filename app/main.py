@@ -21,6 +21,7 @@ from app.store.base import MemoryStore, SharedStore, Store, StoreUnusable
 from app.store.sqlite import SQLiteStore
 from app.web.batch import Batch
 from app.web.cors import CrossOrigin
+from app.web.counts import Counts
 from app.web.fast_lane import FastLane
 from app.web.feed import Feed
 from app.web.feed_query import FeedQuery
@@ -28,6 +29,7 @@ from app.web.forward import Forward, Office
 from app.web.guard import Guard, OpenDoor
 from app.web.health import ALIVE, Health
 from app.web.ingest import Ingest, TakeIn
+from app.web.metrics import Metrics
 from app.web.pages import Pages
 from app.web.rate_limit import RateLimit
 from app.web.routes import Handlers, build_router
@@ -52,6 +54,8 @@ class Front(NamedTuple):
     fast_lane: FastLane | None
     end_streams: Callable[[], None]
     """To be called when the door shuts, which waits for all that is under way."""
+    counts: Counts
+    """What it has answered."""
 
 
 class Back(NamedTuple):
@@ -61,6 +65,9 @@ class Back(NamedTuple):
     ingest: Ingest
     stats: Stats
     handlers: Handlers
+    metrics: Metrics
+    counts: Counts
+    """What has become of transactions, and, where it is a front as well, what it has answered."""
 
 
 class Service(NamedTuple):
@@ -70,6 +77,7 @@ class Service(NamedTuple):
     application: ASGIApp
     fast_lane: FastLane | None
     end_streams: Callable[[], None]
+    counts: Counts
 
 
 def wall_clock_ms() -> int:
@@ -84,7 +92,7 @@ def build_service(
 ) -> Service:
     """Build every part. `on_failure` is called with the reason when the store breaks."""
     back = build_back(settings, on_failure, now_ms)
-    front = _build_front(settings, back.ingest, back.stats, back.handlers, now_ms)
+    front = _build_front(settings, back.ingest, back.stats, back.handlers, now_ms, back.counts)
     return Service(back.ledger, *front)
 
 
@@ -119,8 +127,11 @@ def build_back(
     batch = Batch(decoder, ledger, ingest)
     query = FeedQuery(settings.currencies)
     feed = Feed(EntryDecoder(decoder), ingest, ledger, History(store), query, now_ms)
-    handlers = Handlers.of(Transactions(ingest, ledger), batch, feed, stats, Health(ledger))
-    return Back(ledger, ingest, stats, handlers)
+    counts = Counts(ledger.outcomes)
+    metrics = Metrics(ledger, counts, _feed_behind_rows(store))
+    transactions, health = Transactions(ingest, ledger), Health(ledger)
+    handlers = Handlers.of(transactions, batch, feed, stats, health, metrics)
+    return Back(ledger, ingest, stats, handlers, metrics, counts)
 
 
 def build_mirror(
@@ -138,24 +149,36 @@ def build_front(
     settings: Settings,
     office: Office,
     mirror: Mirror,
+    counts: Counts,
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Front:
-    """Build what has connections, and neither keeps nor counts."""
+    """Build what has connections, and neither keeps nor counts but in `counts`."""
     forward = Forward(office)
     stats = Stats(mirror, settings.currencies, forward.get_stats)
-    return _build_front(settings, office.take_in, stats, forward.handlers(stats), now_ms)
+    return _build_front(settings, office.take_in, stats, forward.handlers(stats), now_ms, counts)
 
 
 def _build_front(
-    settings: Settings, take_in: TakeIn, stats: Stats, handlers: Handlers, now_ms: Callable[[], int]
+    settings: Settings,
+    take_in: TakeIn,
+    stats: Stats,
+    handlers: Handlers,
+    now_ms: Callable[[], int],
+    counts: Counts,
 ) -> Front:
     guard, limit = _build_guard(settings, now_ms), _build_limit(settings, now_ms)
     stream = StatsStream(stats, guard, settings.connections_max)
-    router = build_router(guard, limit, handlers, stream, Pages())
+    router = build_router(
+        guard, limit, handlers, stream, Pages(), counts, guards_metrics=settings.metrics_auth
+    )
     # A limit of addresses is the plain lane's: the fast one does not look where a request came from.
     is_fast = settings.fast_lane is Switch.ON and (limit is None or guard.everyone is None)
-    fast_lane = FastLane(guard, limit, take_in, stats, ALIVE) if is_fast else None
-    return Front(CrossOrigin(router, settings.origins), fast_lane, stream.end)
+    fast_lane = FastLane(guard, limit, take_in, stats, ALIVE, counts) if is_fast else None
+    return Front(CrossOrigin(router, settings.origins, counts), fast_lane, stream.end, counts)
+
+
+def _feed_behind_rows(store: Store) -> Callable[[], int] | None:
+    return (lambda: store.feed_behind_rows) if isinstance(store, SQLiteStore) else None
 
 
 def _shape(settings: Settings) -> Shape:

@@ -152,6 +152,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     ] = ""
     jwt_issuer: Annotated[str, Meta(description="The `iss` a token must have.")] = ""
     jwt_audience: Annotated[str, Meta(description="The `aud` a token must have, or one of them.")] = ""
+    metrics_auth: Annotated[
+        bool,
+        Meta(
+            description="With AUTH=jwt: whether `/metrics` needs a token, with the scope `stats:read`."
+        ),
+    ] = False
     rate_limit_per_second: Annotated[
         int,
         Meta(

@@ -22,6 +22,7 @@ because time here is a bounded set of integers.
 The window knows no clock. Whoever calls it says what time it is.
 """
 
+import sys
 from array import array
 from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from typing import Final, NamedTuple
@@ -104,8 +105,15 @@ def _listed_cells(length: int) -> _Cells:
     return _Cells([0] * length, [0] * length, [UNITS_MAX] * length, [-UNITS_MAX] * length)
 
 
+def _bytes_of(cells: _Cells) -> int:
+    """What cells take of memory, roughly: sums are integers on their own, unless they are small."""
+    return sum(map(sys.getsizeof, cells)) + len(cells.sums) * sys.getsizeof(UNITS_MAX)
+
+
 # Read in place of a block that has no cells: the same steps, whether or not there is anything in it.
 _NO_CELLS: Final = _packed_cells(_CELLS_PER_BLOCK)
+
+_BLOCK_BYTES: Final = _bytes_of(_NO_CELLS)
 
 # How each measure of many cells becomes that of all of them together, in the order of _Cells.
 _REDUCTIONS: Final[tuple[Callable[[Iterable[int]], int], ...]] = (sum, sum, min, max)
@@ -240,6 +248,13 @@ class Window:
             )
             if measures[0]
         ]
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What it takes of memory where many amounts are in it, to some percent."""
+        blocks = len(self._cells) - self._cells.count(None)
+        totals = _bytes_of(self._block_totals) + _bytes_of(self._span_totals)
+        return blocks * _BLOCK_BYTES + sys.getsizeof(self._cells) + totals
 
     def _held(self, timestamp_ms: int) -> tuple[int, int, int, int]:
         slot = timestamp_ms // self._resolution_ms

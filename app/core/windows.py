@@ -58,6 +58,11 @@ class Windows:
         )
 
     @property
+    def allocated_bytes(self) -> int:
+        """What they take of memory where many amounts are in them, to some percent."""
+        return sum(window.allocated_bytes for window in self._windows.values())
+
+    @property
     def currencies(self) -> list[str]:
         """Those that anything was counted of."""
         return list(self._windows)

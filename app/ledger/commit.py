@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from app.core.histogram import Histogram
 from app.core.idempotency import Record
 from app.core.transaction import Row
 from app.store.base import KeysTaken, Store, StoreFailed, StoreRefused
@@ -29,6 +30,10 @@ PENDING_ROWS_MAX: Final = 16_384
 PENDING_SECONDS_MAX: Final = 0.1
 # Nobody knows when one that takes longer will end: the disk or the server may hang.
 COMMIT_SECONDS_MAX: Final = 1.0
+
+# A sync takes some hundred microseconds on a good disk, and a server's answer some milliseconds.
+_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_ROWS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, GATHERED_ROWS_MAX, 2500, 5000, 10_000)
 
 # Whoever takes a key between its being looked up and its being kept does so once.
 _TRIES_MAX: Final = 5
@@ -111,7 +116,12 @@ class GroupCommit:
         self._on_failure = on_failure
         self._jobs: deque[_Job] = deque()
         self._gathering: _Batch | None = None
-        self._pending_rows = 0
+        self.pending_rows = 0
+        """How many wait, those of the commit under way included."""
+        self.seconds = Histogram(_SECONDS)
+        """How long the store took to keep each batch that it kept, and what had to be read for that."""
+        self.rows = Histogram(_ROWS)
+        """How many rows each of them had."""
         self._last_seconds = 0.0
         self._pace_seconds = 0.0
         """What a commit takes: the shorter of the last two, as one may have copied back the WAL."""
@@ -127,7 +137,7 @@ class GroupCommit:
     @property
     def is_full(self) -> bool:
         """Whether so many rows wait, or for so long, that no more should be submitted."""
-        if self._pending_rows >= PENDING_ROWS_MAX:
+        if self.pending_rows >= PENDING_ROWS_MAX:
             return True
         began_seconds = self._began_seconds
         if began_seconds is not None and monotonic() - began_seconds > COMMIT_SECONDS_MAX:
@@ -200,7 +210,7 @@ class GroupCommit:
             self._jobs.append(partial(self._commit, batch))
             self._wake.set()
         batch.weight += weight
-        self._pending_rows += weight
+        self.pending_rows += weight
         return batch
 
     async def _commit(self, batch: _Batch) -> None:
@@ -210,6 +220,8 @@ class GroupCommit:
         async def keep_and_count() -> None:
             kept = await self._keep(batch)
             if kept is not None:
+                self.seconds.observe(monotonic() - started)
+                self.rows.observe(len(kept[0]))
                 self._count(*kept)
                 self._note_room()
 
@@ -222,7 +234,7 @@ class GroupCommit:
             verdict = Verdict.FAILED
         else:
             verdict = Verdict.ACCEPTED
-        self._pending_rows -= batch.weight
+        self.pending_rows -= batch.weight
         seconds = monotonic() - started
         self._pace_seconds, self._last_seconds = min(seconds, self._last_seconds), seconds
         for submitted, done in [*batch.plain, *(((), keyed.done) for keyed in batch.keyed)]:

@@ -21,7 +21,9 @@ from app.ledger.commit import Done, GroupCommit, Verdict
 from app.ledger.condition import Condition, Dependency, Report
 from app.ledger.judgement import Bounds, Judged, Request, Settled
 from app.ledger.maintenance import Maintenance
+from app.ledger.measures import Measures, StoreState
 from app.ledger.nodes import REFILL_AHEAD_MS_MAX, Alone, Membership, Nodes, OneOfSeveral
+from app.ledger.outcomes import Outcomes
 from app.ledger.statistics import Freshness, Statistics
 from app.ledger.upkeep import Upkeep
 from app.ledger.users import Users
@@ -109,6 +111,7 @@ class Ledger:
         self._users = users or Users(shape, 0)
         self._upkeep = Upkeep(self._users, store)
         self.statistics = Statistics(shape, self._users)
+        self.outcomes = Outcomes()
         self._rewind_ms = shape.rewind_ms
         self._epoch = 0
         """The store's, of which everything is that is counted."""
@@ -325,6 +328,29 @@ class Ledger:
             window = Dependency("window", Condition.UNHEALTHY, reason.value)
         return Report([store, window, *self._nodes.dependencies()], self._nodes.others())
 
+    def measure(self) -> Measures:
+        """How it is now, in numbers. It is open."""
+        is_ready, commit = self.why_unready() is None, self._commit
+        if commit.has_failed:
+            store = StoreState.FAILED
+        else:
+            store = StoreState.REFUSING if commit.is_refusing else StoreState.HEALTHY
+        try:
+            transactions = self.read(self.moment()).figures.overall.count
+        except NotReady:
+            transactions = None
+        return Measures(
+            is_ready=is_ready,
+            store=store,
+            queue_rows=commit.pending_rows,
+            commit_seconds=commit.seconds,
+            commit_rows=commit.rows,
+            window_transactions=transactions,
+            window_bytes=self.statistics.windows.allocated_bytes,
+            user_rows=self._users.rows,
+            cooperation=self._nodes.cooperation(),
+        )
+
     @property
     def latest_ms(self) -> int:
         """The latest time that was read from the clock, and not taken back by it since."""
@@ -347,6 +373,7 @@ class Ledger:
         return now_ms
 
     def _count(self, rows: Sequence[Row], epoch: int) -> None:
+        self.outcomes.accepted += len(rows)
         if epoch > self._epoch:
             self._begin_epoch(epoch)
         if epoch == self._epoch:

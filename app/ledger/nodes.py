@@ -11,6 +11,7 @@ from app.core.windows import Counted
 from app.exchange.base import Exchange
 from app.ledger.cluster import Cluster
 from app.ledger.condition import Condition, Dependency, NodeCondition
+from app.ledger.measures import Cooperation
 from app.ledger.peer import Source
 from app.ledger.rounds import Rounds
 from app.ledger.statistics import Statistics
@@ -46,6 +47,9 @@ class Nodes(Protocol):
     def others(self) -> list[NodeCondition] | None:
         """How the others are; None where there cannot be any."""
 
+    def cooperation(self) -> Cooperation | None:
+        """How this node and the others get on, in numbers; None where there cannot be any."""
+
     def count(self, rows: Sequence[Row]) -> None:
         """Count rows that this node has kept."""
 
@@ -76,6 +80,10 @@ class Alone:
         return []
 
     def others(self) -> list[NodeCondition] | None:
+        """There are none."""
+        return None
+
+    def cooperation(self) -> Cooperation | None:
         """There are none."""
         return None
 
@@ -163,6 +171,18 @@ class OneOfSeveral:
     def others(self) -> list[NodeCondition] | None:
         """How they are."""
         return self.cluster.conditions(self._now_ms())
+
+    def cooperation(self) -> Cooperation | None:
+        """What is known of the exchange, of the clocks and of each other node."""
+        now_ms, freshness = self._now_ms(), self._statistics.freshness
+        exchange, _ = self.dependencies()
+        return Cooperation(
+            exchange.condition,
+            1 if freshness is None else freshness.nodes,
+            0 if freshness is None else freshness.lag_ms(now_ms),
+            self.cluster.skew_ms,
+            self.cluster.conditions(now_ms),
+        )
 
     def count(self, rows: Sequence[Row]) -> None:
         """Count them, and tell."""

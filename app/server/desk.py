@@ -9,6 +9,7 @@ from app.core.transaction import Row
 from app.ledger.commit import Verdict
 from app.server.link import Answered, Downward, Frames, Question, Word, decode_upward, frame
 from app.web.answers import Answer, Problem
+from app.web.counts import Tally
 from app.web.forward import Backroom
 from app.web.guard import ANYONE, Caller, Permission
 from app.web.ingest import Ingest, word_accepted
@@ -53,6 +54,10 @@ class Desk(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.was_heard = False
         """Whether anything has come since that was last asked."""
+        self.tally = Tally()
+        """What the front has counted, as last heard."""
+        self.has_tally = asyncio.Event()
+        """Set when it is heard."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -85,6 +90,7 @@ class Desk(asyncio.Protocol):
                 except Problem as refusal:
                     self._answer(number, refusal.answer)
                 except Exception:
+                    self._ingest.note_error()
                     request_id = make_request_id()
                     self._answer(number, internal_error(request_id), request_id)
             for question in upward.questions:
@@ -93,6 +99,9 @@ class Desk(asyncio.Protocol):
                 task.add_done_callback(self._tasks.discard)
             for word in upward.words:
                 self._on_word(word)
+            if upward.tally is not None:
+                self.tally = upward.tally
+                self.has_tally.set()
             if upward.rewound_from_ms is not None:
                 self._on_rewind(upward.rewound_from_ms)
 

@@ -21,11 +21,13 @@ from app.environment import read_settings
 from app.ledger.mirror import Mirror
 from app.main import build_front, build_mirror
 from app.server.hearing import Hearing
+from app.server.lag import LoopLag
 from app.server.link import Word
 from app.server.logs import configure_logs
 from app.server.office import BackOffice
 from app.server.serve import EXIT_FAILURE, EXIT_OK, Server, make_room, server_config
 from app.settings import Settings
+from app.web.counts import Counts
 
 # A front makes and drops some objects for each request, hardly any of which need a collector to be
 # found. With the usual 700 it takes a third of a request's time: most of what it looks at is modules.
@@ -47,11 +49,12 @@ def main() -> int:
 
 async def _serve(settings: Settings, link: socket.socket, pipe: int, listener: socket.socket) -> int:
     loop = asyncio.get_running_loop()
-    _, office = await loop.create_unix_connection(lambda: BackOffice(_end_at_once), sock=link)
+    counts = Counts()
+    _, office = await loop.create_unix_connection(lambda: BackOffice(_end_at_once, counts), sock=link)
     heard_all = asyncio.Event()
     mirror, hearing = _build_mirror(settings, office, pipe, heard_all.set)
     office.say(Word.HEARING)
-    front = build_front(settings, office, mirror)
+    front = build_front(settings, office, mirror, counts)
     server = _Server(server_config(settings, front), front.end_streams, lambda: office.say(Word.SERVING))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
@@ -60,6 +63,7 @@ async def _serve(settings: Settings, link: socket.socket, pipe: int, listener: s
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_OBJECTS_MAX)
+    LoopLag(counts.lag)
     if heard.done():
         await server.serve(sockets=[listener])
     hearing.close()

@@ -17,6 +17,7 @@ from app.core.window import Part, Shape
 from app.ledger.mirror import Mirror
 from app.ledger.statistics import Freshness
 from app.web.answers import Headers
+from app.web.counts import Tally
 from app.web.forward import Asked
 
 _LENGTH: Final = Struct("<I")
@@ -60,6 +61,8 @@ class Upward(msgspec.Struct, array_like=True, gc=False):
     words: Sequence[Word] = ()
     rewound_from_ms: int | None = None
     """The clock was set back from this time so far that the window must be read back."""
+    tally: Tally | None = None
+    """What it has counted of requests, where it was asked whether it turns."""
 
 
 class Answered(msgspec.Struct, array_like=True, gc=False):

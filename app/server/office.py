@@ -19,7 +19,8 @@ from app.server.link import (
     frame,
 )
 from app.web.answers import Answer, make_answer
-from app.web.forward import Asked
+from app.web.counts import Counts
+from app.web.forward import BRINGING, Asked
 from app.web.guard import Caller
 from app.web.ingest import ACCEPTED, NOT_READY, Reply
 from app.web.slots import Slot
@@ -36,9 +37,13 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class BackOffice(asyncio.Protocol):
-    """Where the ledger is, as a front sees it. `on_lost` is called when it has gone."""
+    """Where the ledger is, as a front sees it. `on_lost` is called when it has gone.
 
-    def __init__(self, on_lost: Callable[[], None]) -> None:
+    It is told what is in `counts` when it asks for a sign of life.
+    """
+
+    def __init__(self, on_lost: Callable[[], None], counts: Counts) -> None:
+        self._counts = counts
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
@@ -79,6 +84,7 @@ class BackOffice(asyncio.Protocol):
     def take_in(self, body: bytes, caller: Caller, key: bytes | None, reply: Reply) -> None:
         """Take in one transaction; `reply` is called once, now or when it is durable."""
         if self._is_full:
+            self._counts.refuse_transaction(_FULL.status)
             reply(_FULL)
             return
         self._number = number = self._number + 1
@@ -91,6 +97,8 @@ class BackOffice(asyncio.Protocol):
     def ask(self, asked: Asked, reply: Reply) -> None:
         """Have a request answered; `reply` is called once."""
         if self._is_full:
+            if asked.door in BRINGING:
+                self._counts.refuse_transaction(_FULL.status)
             reply(_FULL)
             return
         self._number = number = self._number + 1
@@ -145,7 +153,8 @@ class BackOffice(asyncio.Protocol):
             self._loop.call_soon(self._flush)
             return
         self._is_due, self._turns = False, 0
-        upward = Upward(self._posts, self._questions, self._words, self._rewound_from_ms)
+        tally = self._counts.tally() if Word.ALIVE in self._words else None
+        upward = Upward(self._posts, self._questions, self._words, self._rewound_from_ms, tally)
         self._posts, self._questions, self._words, self._rewound_from_ms = [], [], [], None
         if not self._transport.is_closing():
             self._transport.write(frame(upward))

@@ -18,6 +18,7 @@ import uvicorn
 import uvloop
 
 from app.main import Front, Service, build_back, build_service
+from app.server.lag import LoopLag
 from app.server.listen import BACKLOG, listen
 from app.server.logs import configure_logs
 from app.server.workers import Workers
@@ -73,10 +74,12 @@ async def _serve(settings: Settings, listeners: list[socket.socket]) -> int:
     server: Server | Workers
     if settings.workers == 1:
         service = build_service(settings, on_failure)
-        ledger, server = service.ledger, Server(server_config(settings, service), service.end_streams)
+        ledger, counts = service.ledger, service.counts
+        server = Server(server_config(settings, service), service.end_streams)
     else:
         back = build_back(settings, on_failure)
-        ledger, server = back.ledger, Workers(back, on_deaths, _DRAIN_SECONDS)
+        ledger, counts = back.ledger, back.counts
+        server = Workers(back, on_deaths, _DRAIN_SECONDS)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
@@ -88,6 +91,7 @@ async def _serve(settings: Settings, listeners: list[socket.socket]) -> int:
         opening.result()
     except (StoreUnusable, StoreFailed, StoreRefused) as error:
         return _give_up(str(error))
+    LoopLag(counts.lag)
     await server.serve(sockets=listeners)
     log.info("draining")
     try:
@@ -145,12 +149,18 @@ class Server(uvicorn.Server):
 
 def server_config(settings: Settings, service: Service | Front) -> uvicorn.Config:
     """uvicorn, set for throughput: what it does for each request beyond our answer is left out."""
+    counts = service.counts
     request_log = RequestLog(asyncio.get_running_loop(), settings.slow_request_ms)
-    room = Room(settings.connections_max, request_log)
+    room = Room(settings.connections_max, request_log, counts)
     # Divided among processes, but each has room for one of the largest.
     bodies = Bodies(max(BODIES_BYTES_MAX // settings.workers, BATCH_BYTES_MAX))
     connect = partial(
-        Protocol, fast_lane=service.fast_lane, room=room, bodies=bodies, request_log=request_log
+        Protocol,
+        fast_lane=service.fast_lane,
+        room=room,
+        bodies=bodies,
+        request_log=request_log,
+        counts=counts,
     )
     # uvicorn only ever calls it, as it would call a class.
     protocol = cast(type[asyncio.Protocol], connect)

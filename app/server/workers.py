@@ -21,6 +21,7 @@ import structlog
 
 from app.main import Back
 from app.server.desk import Desk
+from app.server.gathering import Gathering
 from app.server.link import Word
 from app.server.telling import Line, Telling
 from app.web.forward import Backroom
@@ -47,7 +48,9 @@ class Workers:
 
     def __init__(self, back: Back, on_deaths: Callable[[str], None], drain_seconds: float) -> None:
         self._back = back
-        self._backroom = Backroom(back.handlers)
+        self._backroom = Backroom(back.handlers, back.counts)
+        self._gathering = Gathering(back.counts)
+        back.metrics.gather = self._gathering.gather
         self._on_deaths = on_deaths
         self._drain_seconds = drain_seconds
         self._fronts: dict[int, _Front] = {}
@@ -98,9 +101,11 @@ class Workers:
             await front.lost.wait()
             status = await front.ended()
             del self._fronts[index]
+            self._gathering.leave(index)
             if self.stopping.done():
                 break
             reason = front.reason or _word_status(status)
+            self._gathering.note_restart()
             log.warning("worker_died", worker=index, pid=front.pid, reason=reason)
             early_deaths = 0 if front.is_serving else early_deaths + 1
             if early_deaths >= _EARLY_DEATHS_MAX:
@@ -135,6 +140,7 @@ class Workers:
             front.cut_off,
         )
         await asyncio.get_running_loop().create_unix_connection(lambda: front.desk, sock=near)
+        self._gathering.join(index, front.desk)
         log.info("worker_started", worker=index, pid=front.pid)
         if self.stopping.done():
             front.end()

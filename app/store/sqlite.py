@@ -184,6 +184,11 @@ class SQLiteStore:
             self._worker.stop()
 
     @property
+    def feed_behind_rows(self) -> int:
+        """How many rows the feed's index has not taken in yet."""
+        return self._feed.behind_rows
+
+    @property
     def _tip(self) -> Tip:
         return Tip(self._epoch, self._cleared_seq, self._last_seq, self._trims)
 

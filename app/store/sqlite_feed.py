@@ -88,6 +88,13 @@ class Feed:
         self._tip = tip
         self._due.set()
 
+    @property
+    def behind_rows(self) -> int:
+        """How many rows of the ledger are not in the index yet."""
+        tip = self._tip
+        epoch, seq = (-1, 0) if self._index is None else self._index.indexed
+        return tip.last_seq - max(seq if epoch == tip.epoch else 0, tip.cleared_seq)
+
     async def get(self, identifier: int) -> Row | None:
         """The row of that id."""
         return await self._answer(lambda index: index.get(identifier))
@@ -129,8 +136,7 @@ class Feed:
     async def _answer(self, read: Callable[[Index], Result]) -> Result:
         """What is read once the index has come to where the ledger is now."""
         tip = self._tip
-        epoch, seq = (-1, 0) if self._index is None else self._index.indexed
-        if tip.last_seq - max(seq if epoch == tip.epoch else 0, tip.cleared_seq) > self._behind_rows_max:
+        if self.behind_rows > self._behind_rows_max:
             # Should what follows have failed, nothing else may come that it would go on for.
             self._due.set()
             raise StoreRefused("the feed is catching up with the ledger")

@@ -87,6 +87,10 @@ class Problem(Exception):
         self.request_id = request_id
 
 
+class Relayed(Problem):
+    """One that another process has met with, and has counted."""
+
+
 def json_answer(status: HTTPStatus, body: bytes) -> Answer:
     """An answer whose body is JSON already."""
     headers = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))

@@ -25,7 +25,7 @@ from app.core.transaction import (
     TransactionDecoder,
 )
 from app.ledger.commit import Verdict
-from app.ledger.judgement import Judged
+from app.ledger.judgement import Judged, Settled
 from app.ledger.ledger import Ledger, Unready
 from app.web.answers import (
     Answer,
@@ -104,6 +104,7 @@ class Batch:
         body = await read_json(scope, receive, BATCH_BYTES_MAX, takes_ndjson=True)
         if self._ledger.is_shut:
             # Before it is decoded: that would cost those who are served what it costs to serve them.
+            self._ledger.outcomes.refused += 1
             return self._ingest.word_verdict(Verdict.UNREADY)
         items = await self._decode(body, caller.subject, is_lines=is_ndjson(scope))
         transactions = [item for item in items if isinstance(item, Transaction)]
@@ -126,11 +127,24 @@ class Batch:
         settled = await settle(
             lambda done: self._ledger.submit_request(transactions, word, done, batch_key, item_keys)
         )
+        self._count(settled, len(items))
         if settled.verdict in (Verdict.ACCEPTED, Verdict.REPEATED):
             return json_answer(HTTPStatus.OK, settled.answer)
         if settled.verdict is Verdict.DECLINED:
             return _refused_whole(errors)
         return self._ingest.word_verdict(settled.verdict)
+
+    def _count(self, settled: Settled, items: int) -> None:
+        """Count what has become of the items, save those that were kept."""
+        outcomes, judged = self._ledger.outcomes, settled.judged
+        if settled.verdict is not Verdict.ACCEPTED or judged is None:
+            outcomes.note(settled.verdict, items)
+            return
+        verdicts = judged.verdicts
+        outcomes.rejected += items - len(verdicts)
+        if len(judged.rows) < len(verdicts):
+            for verdict in (Verdict.LATE, Verdict.REPEATED, *_WRONG):
+                outcomes.note(verdict, verdicts.count(verdict))
 
     async def _decode(self, body: bytes, subject: str | None, *, is_lines: bool) -> list[Decoded]:
         decode = self._decoder.decode_lines if is_lines else self._decoder.decode_array

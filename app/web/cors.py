@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.web.answers import Code, problem
+from app.web.counts import UNKNOWN, Counts
 from app.web.resource import joined_header, make_request_id, respond, sane_request_id
 
 _METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
@@ -34,7 +35,8 @@ _FOREIGN: Final = problem(
 class CrossOrigin(CORSMiddleware):
     """Answers preflights, and tells browsers that the pages of some origins may read the answers."""
 
-    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Collection[str], counts: Counts) -> None:
+        self._counts = counts
         self._has_origins = bool(origins)
         # Without credentials, in a browser's sense: those are cookies, and tokens are none.
         super().__init__(
@@ -56,6 +58,8 @@ class CrossOrigin(CORSMiddleware):
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         origin = joined_header(scope, b"origin") or b""
         if scope["method"] in _CHANGING and not self._may_change(origin, scope):
+            self._counts.at(scope["method"], scope["path"])[_FOREIGN.status] += 1
+            self._counts.refuse(scope["method"], scope["path"], _FOREIGN.status)
             await respond(send, _FOREIGN, sane_request_id(scope))
         elif self._has_origins:
             await super().__call__(scope, receive, send)
@@ -71,6 +75,8 @@ class CrossOrigin(CORSMiddleware):
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer a browser that asks for permission; a refusal has the form all errors have."""
         response = super().preflight_response(request_headers)
+        # Which path it is about is not handed on.
+        self._counts.of("OPTIONS", UNKNOWN)[response.status_code] += 1
         if response.status_code == HTTPStatus.OK:
             return response
         detail = bytes(response.body).decode()

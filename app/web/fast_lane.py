@@ -16,6 +16,7 @@ import msgspec
 from app.web import idempotency, trace
 from app.web.answers import Answer, Problem
 from app.web.body import BODY_BYTES_MAX
+from app.web.counts import Counts, Statuses, is_post
 from app.web.guard import ANYONE, Caller, Guard, Permission
 from app.web.ingest import Reply, TakeIn
 from app.web.limits import HEADERS_MAX
@@ -50,6 +51,10 @@ class Head(msgspec.Struct, frozen=True):
     """What it says of the trace it belongs to, as it says it."""
     method: str
     path: str
+    statuses: Statuses
+    """Where its answer is counted."""
+    is_post: bool
+    """Whether it brings a transaction."""
 
 
 FastHandler = Callable[[Head, bytes, Caller, Reply], None]
@@ -60,7 +65,13 @@ class FastLane:
     """Knows the heads it answers, and answers them; `limit` is None where every caller is anyone."""
 
     def __init__(
-        self, guard: Guard, limit: RateLimit | None, take_in: TakeIn, stats: Stats, alive: Answer
+        self,
+        guard: Guard,
+        limit: RateLimit | None,
+        take_in: TakeIn,
+        stats: Stats,
+        alive: Answer,
+        counts: Counts,
     ) -> None:
         def post_transaction(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             take_in(body, caller, head.key, reply)
@@ -75,6 +86,7 @@ class FastLane:
         def get_alive(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
             reply(alive)
 
+        self._counts = counts
         self._may_be_elsewhere = stats.may_be_elsewhere
         self._everyone = guard.everyone
         self._recognise = guard.recognise
@@ -87,7 +99,7 @@ class FastLane:
         }
         if limit is not None:
             self._entries = {
-                door: (handler if permission is None else _limited(handler, limit), permission)
+                door: (handler if permission is None else self._limited(handler, limit), permission)
                 for door, (handler, permission) in self._entries.items()
             }
         self._heads: dict[bytes, Head] = {}
@@ -139,6 +151,7 @@ class FastLane:
         if entry is None or not is_ordinary or self._may_be_elsewhere(url.query or b""):
             return None
         handler, permission = entry
+        method, path = parser.get_method().decode(), url.path.decode()
         return Head(
             handler=handler,
             permission=permission,
@@ -149,22 +162,25 @@ class FastLane:
             key=reader.key,
             request_id=reader.request_id,
             trace=reader.trace,
-            method=parser.get_method().decode(),
-            path=url.path.decode(),
+            method=method,
+            path=path,
+            statuses=self._counts.of(method, path),
+            is_post=is_post(method, path),
         )
 
+    def _limited(self, handler: FastHandler, limit: RateLimit) -> FastHandler:
+        """A handler that is asked only as often as its caller may ask."""
 
-def _limited(handler: FastHandler, limit: RateLimit) -> FastHandler:
-    """A handler that is asked only as often as its caller may ask."""
-
-    def handle(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
-        refusal = limit.take(caller.subject or "")
-        if refusal is None:
-            handler(head, body, caller, reply)
-        else:
+        def handle(head: Head, body: bytes, caller: Caller, reply: Reply) -> None:
+            refusal = limit.take(caller.subject or "")
+            if refusal is None:
+                handler(head, body, caller, reply)
+                return
+            if head.is_post:
+                self._counts.refuse_transaction(refusal.status)
             reply(refusal)
 
-    return handle
+        return handle
 
 
 class _HeadReader:

@@ -97,6 +97,7 @@ class Feed:
         try:
             transaction = self._decoder.decode(body, self._now_ms(), caller.subject)
         except (Malformed, Invalid) as error:
+            self._ledger.outcomes.rejected += 1
             return word_refusal(error)
         known_by = None if key is None else Key.of(KeyRoute.FEED, caller.subject, key, body)
         settled = await settle(

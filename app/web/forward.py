@@ -14,9 +14,10 @@ from typing import Any, Final, Protocol
 import msgspec
 from starlette.types import Message, Receive, Scope
 
-from app.web.answers import Answer, Problem
+from app.web.answers import Answer, Problem, Relayed
 from app.web.batch import BATCH_BYTES_MAX, batch_options
 from app.web.body import check_length, read_body, read_json
+from app.web.counts import Counts
 from app.web.guard import Caller, Permission
 from app.web.health import live
 from app.web.idempotency import HEADER, idempotency_key
@@ -28,7 +29,7 @@ from app.web.trace import trace_of
 
 # What a handler looks at beside the query.
 _HEADERS: Final = frozenset(
-    (HEADER, b"content-type", b"content-length", b"content-encoding", b"transfer-encoding")
+    (HEADER, b"accept", b"content-type", b"content-length", b"content-encoding", b"transfer-encoding")
 )
 
 
@@ -45,6 +46,11 @@ class Door(Enum):
     GET_STATS = 8
     READY = 9
     REPORT = 10
+    METRICS = 11
+
+
+BRINGING: Final = frozenset((Door.POST_TRANSACTION, Door.POST_BATCH, Door.POST_TO_FEED))
+"""Those that bring transactions."""
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -91,6 +97,7 @@ class Forward:
             live=live,
             ready=self._unread(Door.READY),
             report=self._unread(Door.REPORT),
+            metrics=self._unread(Door.METRICS),
         )
 
     async def get_stats(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
@@ -151,14 +158,15 @@ class Forward:
         self._office.ask(asked, reply)
         answer = await answered
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise Problem(answer, request_id)
+            raise Relayed(answer, request_id)
         return answer
 
 
 class Backroom:
     """Answers what was handed on, by the handlers of a process that has the ledger."""
 
-    def __init__(self, handlers: Handlers) -> None:
+    def __init__(self, handlers: Handlers, counts: Counts) -> None:
+        self._counts = counts
         self._handlers: Mapping[Door, Handler] = {
             Door.POST_TRANSACTION: handlers.post_transaction,
             Door.DELETE_TRANSACTIONS: handlers.delete_transactions,
@@ -170,6 +178,7 @@ class Backroom:
             Door.GET_STATS: handlers.get_stats,
             Door.READY: handlers.ready,
             Door.REPORT: handlers.report,
+            Door.METRICS: handlers.metrics,
         }
 
     async def answer(self, asked: Asked) -> Answer:
@@ -184,11 +193,15 @@ class Backroom:
         try:
             return await self._handlers[asked.door](scope, _receiving(asked.body), caller)
         except Problem as refusal:
-            return refusal.answer
+            answer = refusal.answer
         except asyncio.CancelledError:
             return CUT_SHORT
         except Exception:
-            return internal_error(asked.request_id, asked.trace_id)
+            answer = internal_error(asked.request_id, asked.trace_id)
+        if asked.door in BRINGING:
+            # As a Resource would.
+            self._counts.refuse_transaction(answer.status)
+        return answer
 
 
 def _receiving(body: bytes) -> Callable[[], Awaitable[Message]]:

@@ -54,12 +54,14 @@ class Ingest:
     def __init__(self, decoder: TransactionDecoder, ledger: Ledger) -> None:
         self._decode = decoder.decode
         self._ledger = ledger
+        self._outcomes = ledger.outcomes
 
     def __call__(self, body: bytes, caller: Caller, key: bytes | None, reply: Reply) -> None:
         """Take in one transaction; `reply` is called once, now or when it is durable."""
         try:
             transaction = self._decode(body, caller.subject)
         except (Malformed, Invalid) as error:
+            self._outcomes.rejected += 1
             reply(word_refusal(error))
             return
         if key is None:
@@ -74,8 +76,13 @@ class Ingest:
         try:
             transaction = self._decode(body, caller.subject)
         except (Malformed, Invalid) as error:
+            self._outcomes.rejected += 1
             raise Problem(word_refusal(error)) from None
         self._ledger.submit(transaction, done)
+
+    def note_error(self) -> None:
+        """Count one that could not be handled, for no reason of its caller's."""
+        self._outcomes.refused += 1
 
     def _done(self, reply: Reply, verdict: Verdict, rows: Sequence[Row]) -> None:
         if verdict is Verdict.ACCEPTED:
@@ -86,6 +93,7 @@ class Ingest:
 
     def word_unusual(self, verdict: Verdict, rows: Sequence[Row]) -> Answer:
         """The answer to a transaction without a key that was not just accepted."""
+        self._outcomes.note(verdict)
         if verdict is Verdict.KEPT:
             return _created(_word_kept(rows[0].id))
         return self.word_verdict(verdict)
@@ -95,11 +103,13 @@ class Ingest:
 
     def word_settled(self, settled: Settled) -> Answer:
         """The answer to a request of one transaction."""
-        if settled.verdict in (Verdict.ACCEPTED, Verdict.REPEATED):
+        verdict = settled.verdict
+        if verdict is Verdict.DECLINED and settled.judged is not None:
+            verdict = settled.judged.verdicts[0]
+        self._outcomes.note(verdict)
+        if verdict in (Verdict.ACCEPTED, Verdict.REPEATED):
             return _created(settled.answer)
-        if settled.judged is not None:
-            return self.word_verdict(settled.judged.verdicts[0])
-        return self.word_verdict(settled.verdict)
+        return self.word_verdict(verdict)
 
     def word_verdict(self, verdict: Verdict) -> Answer:
         """The answer to a transaction that was not accepted."""

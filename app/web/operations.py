@@ -19,6 +19,7 @@ REFERENCE: Final = "#/components/schemas/{name}"
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+METRICS_TYPES: Final = ("text/plain", "application/openmetrics-text")
 
 ANYTIME: Final = (
     Code.MALFORMED_REQUEST,
@@ -222,6 +223,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         summary="How the service is, and each thing it depends on",
         text="Always 200: what acts on a status asks `/readyz`.",
         successes=(Success(HTTPStatus.OK, "How it is.", "Health"),),
+    ),
+    ("/metrics", "GET"): Operation(
+        name="metrics",
+        tag="Operation",
+        summary="How the service is and what it has done, for Prometheus",
+        text="In the text format of Prometheus, or as OpenMetrics where `Accept` prefers that. For all "
+        "`WORKERS` of a node, whichever answers. It needs a token only where the deployment says so.",
+        successes=(Success(HTTPStatus.OK, "The figures.", "Exposition", media_types=METRICS_TYPES),),
     ),
     ("/openapi.json", "GET"): Operation(
         name="description",

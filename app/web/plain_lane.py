@@ -6,9 +6,11 @@ before it. A refusal is the last answer of its connection.
 """
 
 import asyncio
+import contextlib
 import re
 from http import HTTPStatus
 from typing import Any, Final, cast
+from urllib.parse import unquote
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -18,6 +20,7 @@ from uvicorn.server import ServerState
 
 from app.web.answers import Answer, Problem
 from app.web.bodies import Bodies, Share
+from app.web.counts import OTHER, UNKNOWN, Counts, Statuses
 from app.web.limits import (
     MALFORMED,
     TIMED_OUT,
@@ -43,6 +46,8 @@ from app.web.slots import Slots
 from app.web.trace import trace_of
 
 _VERSIONS: Final = ("1.1", "1.0")
+# What is refused for its body was on its way to be a transaction; what never got so far was none.
+_OF_THE_BODY: Final = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE)
 
 # Behind "HTTP/1.1 ".
 _STATUS_AT: Final = 9
@@ -66,10 +71,12 @@ class PlainLane(HttpToolsProtocol):
         room: Room | None = None,
         bodies: Bodies | None = None,
         request_log: RequestLog | None = None,
+        counts: Counts | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._room = room
         self._request_log = request_log
+        self._counts = counts or Counts()
         self._share = Share(bodies or Bodies())
         self._plain_requests = 0
         """Plain requests whose heads have come and whose answers have not left."""
@@ -82,6 +89,10 @@ class PlainLane(HttpToolsProtocol):
         """When that was begun."""
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
         """The plain request that is to be begun when all slots before it are written."""
+        self._has_head = False
+        """Whether the head of the request that the parser is in the middle of has come."""
+        self._refused_statuses: Statuses
+        """Where the refusal is counted."""
         self._refusal: Answer | None = None
         """The last answer, once something was broken, too large or too late."""
         self._is_deaf = False
@@ -119,11 +130,13 @@ class PlainLane(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that the parser is in the middle of a request."""
         self._is_parsing = self._has_got_on = True
+        self._has_head = False
         self._patience.begin(Awaited.HEAD)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Note that a plain request is under way."""
+        self._has_head = True
         body_bytes = check_head(self.url, self.parser.get_http_version(), self.headers)
         # Before anything of it is begun; it has its share once there is something to give it back for.
         self._share.check(body_bytes)
@@ -210,7 +223,10 @@ class PlainLane(HttpToolsProtocol):
         """Answer what cannot be taken, in its turn, and close."""
         self._is_deaf = True
         self._refusal = answer
-        broken, self._parsed = self._parsed, None
+        broken = self._parsed
+        if broken is None or not broken.response_started:
+            self._count_refusal(answer)
+        self._parsed = None
         if broken is not None:
             # Its body will never be whole, so it must not be waited for.
             self._share.give_back(broken)
@@ -230,7 +246,21 @@ class PlainLane(HttpToolsProtocol):
 
     def _answer_refusal(self, answer: Answer) -> None:
         self._slots.closes_behind = True
-        self._slots.add(None, self.loop.time(), None)(answer)
+        self._slots.add(None, self.loop.time(), None, self._refused_statuses)(answer)
+
+    def _count_refusal(self, answer: Answer) -> None:
+        """See to it that a refusal is counted, and the transaction that may have been in it."""
+        method, path = OTHER, UNKNOWN
+        if self._is_parsing and self._has_head:
+            if self._parsed is not None:
+                method, path = self.scope["method"], self.scope["path"]
+            else:
+                method = self.parser.get_method().decode("latin-1")
+                with contextlib.suppress(httptools.HttpParserError):
+                    path = unquote((httptools.parse_url(self.url).path or b"").decode("latin-1"))
+            if answer.status in _OF_THE_BODY:
+                self._counts.refuse(method, path, answer.status)
+        self._refused_statuses = self._counts.at(method, path)
 
     def _all_answered(self) -> None:
         """Go on behind the last slot."""
@@ -270,6 +300,7 @@ class PlainLane(HttpToolsProtocol):
             self._room.turn_away(transport)
             return
         super().connection_made(transport)
+        self._counts.connections += 1
         self.flow = GuardedFlow(transport, lambda: self._holds_back)
         self._joined_writes = JoinedWrites(transport, self._is_over, self._close, self._note_answer)
         self._slots = Slots(self.loop, transport, self._is_last, self._all_answered, self._request_log)
@@ -346,6 +377,7 @@ class PlainLane(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the answers: there is no one to read them."""
+        self._counts.connections -= 1
         self._patience.end()
         self._share.give_all_back()
         self._slots.queue.clear()

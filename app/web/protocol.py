@@ -12,12 +12,14 @@ lane makes them and whenever they are ready:
 """
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from app.web.bodies import Bodies
+from app.web.counts import Counts
 from app.web.fast_lane import FastLane
 from app.web.limits import Awaited
 from app.web.plain_lane import PlainLane
@@ -47,9 +49,17 @@ class Protocol(PlainLane):
         room: Room | None = None,
         bodies: Bodies | None = None,
         request_log: RequestLog | None = None,
+        counts: Counts | None = None,
     ) -> None:
         super().__init__(
-            config, server_state, app_state, _loop, room=room, bodies=bodies, request_log=request_log
+            config,
+            server_state,
+            app_state,
+            _loop,
+            room=room,
+            bodies=bodies,
+            request_log=request_log,
+            counts=counts,
         )
         self._fast_lane = fast_lane
         self._unread = b""
@@ -102,13 +112,15 @@ class Protocol(PlainLane):
             caller = head.caller or fast_lane.caller(head)
             if caller is None:
                 break
-            slot = Slot(slots, head.request_id, now, head)
+            slot = Slot(slots, head.request_id, now, head, head.statuses)
             queue.append(slot)
             try:
                 head.handler(head, data[end:behind], caller, slot)
             except Exception:
                 slot.request_id = slot.request_id or make_request_id()
                 slot(internal_error(slot.request_id, trace_id(head.trace or b"")))
+                if head.is_post:
+                    self._counts.refuse_transaction(HTTPStatus.INTERNAL_SERVER_ERROR)
             start = behind
         slots.is_filling = False
         if queue and queue[0].answer is not None:

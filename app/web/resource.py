@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from app.web.answers import Answer, Code, Problem, problem, unavailable
+from app.web.answers import Answer, Code, Problem, Relayed, problem, unavailable
 from app.web.body import Disconnected
+from app.web.counts import UNKNOWN, Counts
 from app.web.guard import ANYONE, Caller, Guard, Permission
 from app.web.rate_limit import RateLimit, address_name
 from app.web.trace import trace_of
@@ -41,9 +42,22 @@ class Entry(NamedTuple):
 
 
 class Resource:
-    """Answers the methods it has handlers for, and 405 to the others, at a limited rate if need be."""
+    """Answers the methods it has handlers for, and 405 to the others, at a limited rate if need be.
 
-    def __init__(self, guard: Guard, limit: RateLimit | None, entries: Mapping[str, Entry]) -> None:
+    A handler that takes transactions in counts what has become of those it answers, and raises Problem
+    where it never got to see them: then they are counted here.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        limit: RateLimit | None,
+        entries: Mapping[str, Entry],
+        counts: Counts,
+        path: str,
+    ) -> None:
+        self._counts = counts
+        self._path = path
         self._guard = guard
         self._limit = limit
         self._entries = dict(entries)
@@ -69,6 +83,8 @@ class Resource:
                 answer = await entry.handler(scope, receive, caller)
         except Problem as refusal:
             answer, request_id = refusal.answer, request_id or refusal.request_id
+            if not isinstance(refusal, Relayed):
+                self._counts.refuse(scope["method"], self._path, answer.status)
         except Disconnected:
             return
         except asyncio.CancelledError:
@@ -77,6 +93,8 @@ class Resource:
         except Exception:
             request_id = request_id or make_request_id()
             answer = internal_error(request_id, trace_of(scope["headers"]))
+            self._counts.refuse(scope["method"], self._path, answer.status)
+        self._counts.of(scope["method"], self._path)[answer.status] += 1
         await respond(send, answer, request_id)
 
     async def _caller(self, scope: Scope, permission: Permission | None) -> Caller:
@@ -100,9 +118,16 @@ class Resource:
                 raise Problem(refusal)
 
 
-async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+class NotFound:
     """The ASGI application of every path that does not exist."""
-    await respond(send, _NOT_FOUND, sane_request_id(scope))
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        self._counts.of(scope["method"], UNKNOWN)[_NOT_FOUND.status] += 1
+        await respond(send, _NOT_FOUND, sane_request_id(scope))
 
 
 def make_request_id() -> bytes:

@@ -12,6 +12,7 @@ import re
 from typing import Final
 
 from app.web.answers import Answer, Code, unavailable
+from app.web.counts import UNKNOWN, Counts
 from app.web.health import ALIVE
 from app.web.limits import Awaited, Departure, Patience
 from app.web.request_log import UNREAD, RequestLog
@@ -24,6 +25,7 @@ TURNED_AWAY_MAX: Final = 64
 _ASK_SECONDS: Final = 1.0
 
 _PROBE: Final = re.compile(rb"(?:GET|HEAD) /(?:livez|health)(?:\?[!-~]*)? HTTP/1\.[01]\r\n")
+_LINE: Final = re.compile(rb"([A-Z]+) (/[!->@-~]*)(?:\?[!-~]*)? HTTP/1\.[01]\r\n")
 _NO_ROOM: Final = unavailable(
     Code.TOO_MANY_CONNECTIONS, "There are too many connections; nothing of this request was kept"
 )
@@ -32,9 +34,15 @@ _NO_ROOM: Final = unavailable(
 class Room:
     """The bound of one process's connections. `request_log` is None where nobody looks."""
 
-    def __init__(self, connections_max: int, request_log: RequestLog | None = None) -> None:
+    def __init__(
+        self,
+        connections_max: int,
+        request_log: RequestLog | None = None,
+        counts: Counts | None = None,
+    ) -> None:
         self._connections_max = connections_max
         self._request_log = request_log
+        self._counts = counts or Counts()
         self._turned_away: dict[_TurnedAway, None] = {}
         """In the order in which they came."""
 
@@ -48,7 +56,9 @@ class Room:
             silent = (other for other in self._turned_away if other.is_silent)
             # Where all have their answers, the first has had the most time to read it.
             next(silent, next(iter(self._turned_away))).drop()
-        transport.set_protocol(_TurnedAway(transport, self._turned_away, self._request_log))
+        self._counts.connections_refused += 1
+        away = _TurnedAway(transport, self._turned_away, self._request_log, self._counts)
+        transport.set_protocol(away)
 
 
 class _TurnedAway(asyncio.Protocol):
@@ -59,8 +69,10 @@ class _TurnedAway(asyncio.Protocol):
         transport: asyncio.Transport,
         others: "dict[_TurnedAway, None]",
         request_log: RequestLog | None,
+        counts: Counts,
     ) -> None:
         self._transport = transport
+        self._counts = counts
         self._others = others
         self._request_log = request_log
         others[self] = None
@@ -85,10 +97,15 @@ class _TurnedAway(asyncio.Protocol):
             self._departure.discard(data)
             return
         has_body = not data.startswith(b"HEAD ")
+        line = _LINE.match(data)
+        method, path = (part.decode() for part in line.groups()) if line else ("", UNKNOWN)
         if _PROBE.match(data):
+            self._counts.at(method, path)[ALIVE.status] += 1
             self._answer(ALIVE, b"", has_body=has_body)
         else:
             request_id = make_request_id()
+            self._counts.at(method, path)[_NO_ROOM.status] += 1
+            self._counts.refuse(method, path, _NO_ROOM.status)
             if self._request_log is not None:
                 told = UNREAD._replace(request_id=request_id)
                 self._request_log.refused(_NO_ROOM.status, _NO_ROOM.body, told)

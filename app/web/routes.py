@@ -7,13 +7,15 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from app.web.batch import Batch
+from app.web.counts import Counts
 from app.web.feed import Feed
 from app.web.guard import Guard, Permission
 from app.web.health import Health, live
+from app.web.metrics import Metrics
 from app.web.openapi import OpenAPI
 from app.web.pages import Pages
 from app.web.rate_limit import RateLimit
-from app.web.resource import Entry, Handler, Resource, not_found
+from app.web.resource import Entry, Handler, NotFound, Resource
 from app.web.stats import Stats
 from app.web.stream import StatsStream
 from app.web.transactions import Transactions
@@ -33,10 +35,17 @@ class Handlers(NamedTuple):
     live: Handler
     ready: Handler
     report: Handler
+    metrics: Handler
 
     @classmethod
     def of(
-        cls, transactions: Transactions, batch: Batch, feed: Feed, stats: Stats, health: Health
+        cls,
+        transactions: Transactions,
+        batch: Batch,
+        feed: Feed,
+        stats: Stats,
+        health: Health,
+        metrics: Metrics,
     ) -> "Handlers":
         """Those of a process that has the ledger itself."""
         return cls(
@@ -51,13 +60,21 @@ class Handlers(NamedTuple):
             live=live,
             ready=health.ready,
             report=health.report,
+            metrics=metrics.get,
         )
 
 
 def build_router(
-    guard: Guard, limit: RateLimit | None, handlers: Handlers, stream: StatsStream, pages: Pages
+    guard: Guard,
+    limit: RateLimit | None,
+    handlers: Handlers,
+    stream: StatsStream,
+    pages: Pages,
+    counts: Counts,
+    *,
+    guards_metrics: bool = False,
 ) -> "Doors":
-    """The ASGI application: every path there is."""
+    """The ASGI application: every path there is. `guards_metrics`: they are not for anyone."""
     statistics = {"GET": Entry(handlers.get_stats, Permission.STATS)}
     alive = {"GET": Entry(handlers.live, None)}
     entry = {"GET": Entry(handlers.get_transaction, Permission.READ)}
@@ -82,6 +99,7 @@ def build_router(
             "/livez": alive,
             "/readyz": {"GET": Entry(handlers.ready, None)},
             "/api/v1/health": {"GET": Entry(handlers.report, None)},
+            "/metrics": {"GET": Entry(handlers.metrics, Permission.STATS if guards_metrics else None)},
             "/": {"GET": Entry(pages.dashboard, None)},
             "/docs": {"GET": Entry(pages.docs, None)},
             "/redoc": {"GET": Entry(pages.redoc, None)},
@@ -89,7 +107,11 @@ def build_router(
         },
         is_open=guard.everyone is not None,
     )
-    return Doors({path: Resource(guard, limit, entries) for path, entries in described.doors.items()})
+    resources: dict[str, Resource] = {}
+    for path, entries in described.doors.items():
+        counts.know(path)
+        resources[path] = Resource(guard, limit, entries, counts, path)
+    return Doors(resources, NotFound(counts))
 
 
 class Doors(Router):
@@ -99,9 +121,10 @@ class Doors(Router):
     error itself.
     """
 
-    def __init__(self, resources: Mapping[str, Resource]) -> None:
+    def __init__(self, resources: Mapping[str, Resource], not_found: NotFound) -> None:
         routes = [Route(path, endpoint=resource) for path, resource in resources.items()]
         super().__init__(routes, redirect_slashes=False, default=not_found)
+        self._not_found = not_found
         # A pattern that is asked for as it stands is no path, and what is in its braces an id like any.
         self._resources = {path: each for path, each in resources.items() if "{" not in path}
 
@@ -114,5 +137,5 @@ class Doors(Router):
             return resource(scope, receive, send)
         if "\n" in path:
             # The router's patterns would overlook it at the end; no path has one anywhere.
-            return not_found(scope, receive, send)
+            return self._not_found(scope, receive, send)
         return super().__call__(scope, receive, send)

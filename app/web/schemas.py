@@ -319,6 +319,7 @@ TEXTS: Final = {
             '"by_currency":{"EUR":{"sum":12.50,"avg":12.50,"max":12.50,"min":12.50,"count":1}}}\n\n'
         ],
     },
+    "Exposition": {"type": "string", "description": "Metrics, one sample a line."},
     "Page": {"type": "string", "description": "A page for a browser."},
     "Asset": {"type": "string", "description": "What it is is in its content type."},
 }

@@ -8,6 +8,7 @@ from math import inf
 from typing import Final
 
 from app.web.answers import Answer
+from app.web.counts import Statuses
 from app.web.fast_lane import Head
 from app.web.request_log import UNREAD, Request, RequestLog
 from app.web.resource import make_request_id
@@ -19,12 +20,18 @@ _BAD_REQUEST: Final = int(HTTPStatus.BAD_REQUEST)
 class Slot:
     """The place of one answer among the answers of its connection; called with it."""
 
-    __slots__ = ("_slots", "answer", "begun_at", "head", "request_id")
+    __slots__ = ("_slots", "_statuses", "answer", "begun_at", "head", "request_id")
 
     def __init__(
-        self, slots: "Slots", request_id: bytes | None, begun_at: float, head: Head | None
+        self,
+        slots: "Slots",
+        request_id: bytes | None,
+        begun_at: float,
+        head: Head | None,
+        statuses: Statuses,
     ) -> None:
         self._slots = slots
+        self._statuses = statuses
         self.request_id = request_id
         self.begun_at = begun_at
         self.head = head
@@ -33,6 +40,7 @@ class Slot:
     def __call__(self, answer: Answer) -> None:
         """Take the answer; written when its turn comes."""
         self.answer = answer
+        self._statuses[answer.status] += 1
         self._slots.answered()
 
 
@@ -64,9 +72,14 @@ class Slots:
         self.closes_behind = False
         """Whether the connection closes behind the last of them."""
 
-    def add(self, request_id: bytes | None, begun_at: float, head: Head | None) -> Slot:
-        """The place behind all others; a request that was refused at once has no head."""
-        slot = Slot(self, request_id, begun_at, head)
+    def add(
+        self, request_id: bytes | None, begun_at: float, head: Head | None, statuses: Statuses
+    ) -> Slot:
+        """The place behind all others, its answer counted in `statuses`.
+
+        A request that was refused at once has no head.
+        """
+        slot = Slot(self, request_id, begun_at, head, statuses)
         self.queue.append(slot)
         return slot
 

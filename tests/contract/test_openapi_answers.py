@@ -153,6 +153,9 @@ CASES = [
     ),
     *(Case("GET", "/assets/{name}", 200, at=name) for name in ASSETS),
     Case("GET", "/assets/{name}", 404, at="..%2findex.html"),
+    Case("GET", "/metrics", 200),
+    Case("GET", "/metrics", 200, headers=(("accept", "application/openmetrics-text"),)),
+    Case("GET", "/metrics", 200, mood=Mood.CANNOT_READ),
 ]
 
 CASES += [case._replace(method="HEAD") for case in CASES if case.method == "GET"]

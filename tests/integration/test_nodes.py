@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.cluster import KILL_ROUNDS, SECONDS, Node, agree, nodes_of, run_on, under_load, watch
 from tests.support.ledger_file import sqlite_url
+from tests.support.metrics import scrape
+from tests.support.plain_http import plain_client
 from tests.support.posters import Posters, spread
 from tests.support.redis import RedisServer, needs_redis
 from tests.support.redis import redis_server as redis
@@ -31,6 +33,18 @@ def test_all_nodes_answer_what_was_posted_to_any_of_them(redis: RedisServer, tmp
         for node in nodes:
             told = node.stats()
             assert (told["nodes"], told["degraded"]) == (3, False)
+            with plain_client(node.url) as client:
+                found = scrape(client)
+            assert found["millrace_nodes", ()] == 3
+            assert found["millrace_exchange_state", (("state", "healthy"),)] == 1
+            assert found["millrace_exchange_state", (("state", "degraded"),)] == 0
+            others = {
+                labels: value for (name, labels), value in found.items() if name.endswith("_healthy")
+            }
+            assert others == {
+                (("node", name),): 1 for name in {"a", "b", "c"} - {"abc"[nodes.index(node)]}
+            }
+            assert 0 <= found["millrace_nodes_lag_seconds", ()] < 60
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen"])

@@ -10,10 +10,12 @@ import msgspec
 from app.ledger.mirror import Mirror
 from app.main import Back, Front, build_front, build_mirror
 from app.server.desk import Desk
+from app.server.gathering import Gathering
 from app.server.hearing import Hearing
 from app.server.office import BackOffice
 from app.server.telling import Line, Telling
 from app.settings import Settings
+from app.web.counts import Counts
 from app.web.forward import Backroom
 
 
@@ -36,6 +38,8 @@ class House:
         self.cut_off: list[str] = []
         """Why fronts were cut off."""
         self.telling = Telling(back.ledger, self._release)
+        self.gathering = Gathering(back.counts)
+        back.metrics.gather = self.gathering.gather
 
     async def add_front(self, settings: Settings, now_ms: Callable[[], int]) -> Front:
         """One more front, that has heard all there is."""
@@ -45,7 +49,7 @@ class House:
         heard_all = asyncio.Event()
         desk = Desk(
             self._back.ingest,
-            Backroom(self._back.handlers),
+            Backroom(self._back.handlers, self._back.counts),
             self.telling.hurry,
             lambda _: None,
             self._back.ledger.note_clock,
@@ -53,15 +57,17 @@ class House:
             self.cut_off.append,
         )
         await loop.create_unix_connection(lambda: desk, sock=near)
-        office = BackOffice(lambda: None)
+        counts = Counts()
+        office = BackOffice(lambda: None, counts)
         await loop.create_unix_connection(lambda: office, sock=far)
         mirror = build_mirror(settings, lambda: hearing.catch_up(), office.note_rewind, now_ms)
         hearing = Hearing(reading, mirror, heard_all.set, lambda: None)
         line = Line(writing, self.cut_off.append)
+        self.gathering.join(len(self.joined), desk)
         self.joined.append(Joined(desk, line, office, hearing, mirror))
         self.telling.join(line)
         await heard_all.wait()
-        return build_front(settings, office, mirror, now_ms)
+        return build_front(settings, office, mirror, counts, now_ms)
 
     def close(self) -> None:
         """Take it apart."""

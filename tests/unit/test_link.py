@@ -1,5 +1,6 @@
 """What passes between processes comes out as it went in, wherever the bytes were cut."""
 
+import asyncio
 import random
 
 import pytest
@@ -29,9 +30,11 @@ from app.server.link import (
     frame,
     frame_news,
 )
+from app.server.office import BackOffice
 from app.web.answers import Answer
+from app.web.counts import Counts
 from app.web.forward import Asked, Door
-from app.web.guard import Permission
+from app.web.guard import ANYONE, Permission
 
 MINUTE = Shape.covering(60_000, 1000)
 
@@ -127,3 +130,18 @@ def test_a_frame_is_not_begun_before_its_length_is_known(length: int) -> None:
     data = frame([1])
     assert list(frames.cut(data[:length])) == []
     assert [bytes(each) for each in frames.cut(data[length:])] == [data[4:]]
+
+
+def test_what_a_front_refuses_as_the_way_to_the_back_is_full_is_counted_there() -> None:
+    async def main() -> None:
+        counts, told = Counts(), list[int]()
+        office = BackOffice(lambda: None, counts)
+        office.pause_writing()
+        office.take_in(b"{}", ANYONE, None, lambda answer: told.append(answer.status))
+        for door in (Door.POST_BATCH, Door.FIND):
+            asked = Asked(door, b"", (), {}, None, (), b"", b"", None)
+            office.ask(asked, lambda answer: told.append(answer.status))
+        assert told == [503, 503, 503]
+        assert counts.outcomes.refused == 2
+
+    asyncio.run(main())

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from app.settings import Settings
 from app.web.answers import json_answer
+from app.web.counts import Statuses
 from app.web.request_log import SAMPLES_PER_SECOND_MAX, UNREAD, RequestLog
 from app.web.slots import Slots
 from app.web.trace import trace_id, trace_of
@@ -70,7 +71,7 @@ def test_an_answer_that_waited_long_for_its_turn_is_slow(waited_seconds: float, 
     loop, wire = Loop(), Wire()
     request_log = RequestLog(cast(Any, loop), Settings().slow_request_ms)
     slots = Slots(cast(Any, loop), wire, lambda: True, lambda: None, request_log)
-    slot = slots.add(None, loop.now, None)
+    slot = slots.add(None, loop.now, None, Statuses(int))
     loop.now += waited_seconds
     with capture_logs() as logged:
         slot(json_answer(HTTPStatus.OK, b"{}"))
