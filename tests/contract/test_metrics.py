@@ -17,10 +17,12 @@ from app.settings import Late, Settings, Switch
 from tests.support.attacks import NOW_MS as TOKENS_MS
 from tests.support.attacks import secret_mint
 from tests.support.client import LANES, NOW_MS, WINDOW_MS, assert_problem, protected
+from tests.support.events import listening
 from tests.support.feed import PATH
 from tests.support.issuer import SECRET
 from tests.support.metrics import outcomes, requests, samples, scrape
 from tests.support.moody_store import Mood, MoodyStore
+from tests.support.plain_http import plain_client
 from tests.support.thread import Clock, ServiceThread, serve
 
 WHOLE = {"amount": 1, "timestamp": NOW_MS}
@@ -233,6 +235,47 @@ def test_requests_are_counted_by_route_and_never_by_what_a_client_made_up(
         "other /stats 405": 1,
     }
     assert not told.outcomes
+
+
+def test_pages_and_what_they_load_are_counted_by_route_too(running: ServiceThread) -> None:
+    with counting(running.client) as told:
+        for method, target, headers in [
+            ("GET", "/", {}),
+            ("GET", "/", {"if-none-match": "*"}),
+            ("HEAD", "/docs", {}),
+            ("GET", "/redoc", {}),
+            ("GET", "/assets/icon.svg", {}),
+            ("GET", "/assets/dashboard.css", {}),
+            ("GET", "/assets/none.js", {}),
+        ]:
+            running.client.request(method, target, headers=headers)
+    assert told.requests == {
+        "GET / 200": 1,
+        "GET / 304": 1,
+        "HEAD /docs 200": 1,
+        "GET /redoc 200": 1,
+        "GET /assets/{name} 200": 2,
+        "GET /assets/{name} 404": 1,
+    }
+    assert not told.outcomes
+
+
+def test_a_stream_is_counted_once_and_as_it_begins(running: ServiceThread) -> None:
+    with counting(running.client) as told, plain_client(str(running.client.base_url)) as other:
+        assert other.get("/stats/stream?interval=1ms").status_code == 422
+        assert other.head("/stats/stream").status_code == 200
+        before = scrape(running.client)
+        with listening(other, "?interval=250ms") as events:
+            next(events)
+            begun = scrape(running.client)
+            # Another event is no other answer.
+            next(events)
+    assert requests(begun) - requests(before) == {"GET /stats/stream 200": 1}
+    assert told.requests == {
+        "GET /stats/stream 422": 1,
+        "HEAD /stats/stream 200": 1,
+        "GET /stats/stream 200": 1,
+    }
 
 
 def test_head_answers_the_same_without_the_text(running: ServiceThread) -> None:

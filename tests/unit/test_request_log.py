@@ -71,11 +71,13 @@ def test_an_answer_that_waited_long_for_its_turn_is_slow(waited_seconds: float, 
     loop, wire = Loop(), Wire()
     request_log = RequestLog(cast(Any, loop), Settings().slow_request_ms)
     slots = Slots(cast(Any, loop), wire, lambda: True, lambda: None, request_log)
-    slot = slots.add(None, loop.now, None, Statuses(int))
+    statuses = Statuses(int)
+    slot = slots.add(None, loop.now, None, statuses)
     loop.now += waited_seconds
     with capture_logs() as logged:
         slot(json_answer(HTTPStatus.OK, b"{}"))
     assert [line["ms"] for line in logged] == [1000] * is_slow
+    assert statuses == {200: 1}
 
 
 def test_zero_milliseconds_is_never_slow() -> None:
