@@ -9,7 +9,9 @@ from typing import Final
 
 import msgspec
 
-_SECONDS: Final = re.compile(rb"[0-9]{1,9}")
+_SECONDS: Final = re.compile(rb"0*([0-9]+)")
+# More is longer than anyone waits, and need not be read to its end.
+_DIGITS_MAX: Final = 9
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -31,5 +33,6 @@ class Patience(msgspec.Struct, frozen=True):
         come again together; on top of what the service asks for, where it asks for something.
         """
         bound = min(self.pause_seconds_min * 2.0 ** min(attempts, 30), self.pause_seconds_max)
-        asked = int(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else 0
+        found = _SECONDS.fullmatch(retry_after or b"")
+        asked = int(found[1][: _DIGITS_MAX + 1]) if found else 0
         return asked + bound * self.chance()

@@ -23,6 +23,7 @@ import msgspec
 from app.client.patience import Patience
 from app.client.values import (
     LATE,
+    NOT_ITS_ANSWER,
     BatchPosted,
     ClientError,
     FateUnknown,
@@ -108,7 +109,12 @@ class Service:
         """Post one transaction."""
         body = msgspec.json.encode(transaction)
         answer = await self._post("/transactions", body, key)
-        return LATE if answer.status == HTTPStatus.NO_CONTENT else decoded(answer.body, Posted)
+        if answer.status == HTTPStatus.NO_CONTENT:
+            return LATE
+        posted = decoded(answer.body, Posted)
+        if posted.id is None:
+            raise FateUnknown(NOT_ITS_ANSWER)  # JSON, but of whoever answers in its place.
+        return posted
 
     async def post_batch(
         self,
@@ -141,7 +147,9 @@ class Service:
 
     async def clear(self) -> None:
         """Delete all transactions. It is not repeated: that would delete what has come since."""
-        await self._repeated(lambda client: client.delete("/transactions"), is_safe=False)
+        answer = await self._repeated(lambda client: client.delete("/transactions"), is_safe=False)
+        if answer.status != HTTPStatus.NO_CONTENT:
+            raise FateUnknown(NOT_ITS_ANSWER)
 
     async def _post(self, path: str, body: bytes, key: str | None) -> Answer:
         if key == OWN_KEY:
@@ -196,8 +204,8 @@ class Service:
         except TimeoutError:
             return (FateUnknown if is_sent else NotSent)("no answer in time"), None
         status = answer.status
-        if status < HTTPStatus.BAD_REQUEST:
-            return answer, None
+        if status < HTTPStatus.MULTIPLE_CHOICES:
+            return answer, None  # A redirection is none: it did nothing, and is not followed.
         if status in _NOT_NOW:
             failure = refusal(status, answer.body, NotNow)
             if status == HTTPStatus.SERVICE_UNAVAILABLE and failure.code not in _NOTHING_KEPT:

@@ -31,6 +31,7 @@ class Posted(msgspec.Struct, frozen=True):
 
 
 LATE: Final = Posted(None, counted=False)
+NOT_ITS_ANSWER: Final = "the answer is not that of the service"
 
 
 class FieldProblem(msgspec.Struct, frozen=True):
@@ -131,7 +132,7 @@ def decoded(body: bytes, kind: type[Value]) -> Value:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeError):
-        raise FateUnknown("the answer is not that of the service") from None
+        raise FateUnknown(NOT_ITS_ANSWER) from None
 
 
 def refusal(status: int, body: bytes, kind: type[Refused] = Refused) -> Refused:

@@ -17,7 +17,8 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 ANSWER_SECONDS: Final = 30.0
-ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+# A batch of 10 000 items with all that can be wrong with each has an answer of some 10 MB.
+ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024
 
 # Servers close an idle connection after some seconds (Millrace after 5, uvicorn too). A request
 # that crosses such a close on the wire is lost, so an idle connection is replaced well before.

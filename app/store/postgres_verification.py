@@ -21,7 +21,7 @@ from app.store.postgres import conninfo_of
 from app.store.postgres_figures import tally
 from app.store.postgres_hold import value_of
 from app.store.postgres_session import EPOCH, line
-from app.store.verification import Examined, Named, Recounts, recounted
+from app.store.verification import Examined, Named, Recounting, Recounts
 
 _FETCHED_ROWS: Final = 10_000
 
@@ -123,10 +123,12 @@ class PostgresSnapshot:
 
     async def recount(self, from_ms: int) -> Recounts:
         """Add up the rows one by one."""
+        recounting = Recounting()
         async with self._connection.cursor("rows") as cursor:
-            cursor.itersize = _FETCHED_ROWS
             await cursor.execute(_ROWS, (from_ms,))
-            return recounted([row async for row in cursor])
+            while rows := await cursor.fetchmany(_FETCHED_ROWS):
+                recounting.add(rows)
+        return recounting.recounts()
 
     async def tally(self, from_ms: int) -> Mapping[str, Summary]:
         """What a start would sum up."""

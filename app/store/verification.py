@@ -63,21 +63,37 @@ class Verification(Protocol):
 
 def recounted(rows: Iterable[tuple[str, int]]) -> Recounts:
     """Add up amounts, each with its currency: naively, as everything else is judged by it."""
-    found: dict[str, list[int]] = {}
-    for currency, units in rows:
-        of_one = found.get(currency)
-        if of_one is None:
-            found[currency] = [1, units, units, units, min(units, 0)]
-            continue
-        of_one[0] += 1
-        of_one[1] += units
-        of_one[2] = min(of_one[2], units)
-        of_one[3] = max(of_one[3], units)
-        of_one[4] += min(units, 0)
-    return {
-        currency: Recount(Summary(*measures), negative)
-        for currency, (*measures, negative) in sorted(found.items())
-    }
+    recounting = Recounting()
+    recounting.add(rows)
+    return recounting.recounts()
+
+
+class Recounting:
+    """`recounted` of what comes in parts: a window may have more rows than memory."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[int]] = {}
+
+    def add(self, rows: Iterable[tuple[str, int]]) -> None:
+        """Add up some more."""
+        found = self._found
+        for currency, units in rows:
+            of_one = found.get(currency)
+            if of_one is None:
+                found[currency] = [1, units, units, units, min(units, 0)]
+                continue
+            of_one[0] += 1
+            of_one[1] += units
+            of_one[2] = min(of_one[2], units)
+            of_one[3] = max(of_one[3], units)
+            of_one[4] += min(units, 0)
+
+    def recounts(self) -> Recounts:
+        """What it has come to."""
+        return {
+            currency: Recount(Summary(*measures), negative)
+            for currency, (*measures, negative) in sorted(self._found.items())
+        }
 
 
 def differing_terms(

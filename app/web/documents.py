@@ -28,6 +28,7 @@ class Document:
         more = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")) if is_gzip else ()
         self._tag = _tag(body)
         self._answer = self._word(self._tag, body, more)
+        self._unpacked: Answer | None = None
         self._not_modified = make_answer(HTTPStatus.NOT_MODIFIED, _caching(self._tag))
 
     async def get(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
@@ -36,12 +37,14 @@ class Document:
         if wanted.strip() == b"*" or self._tag in _TAGS.findall(wanted):
             return self._not_modified
         if self._is_gzip and not _takes_gzip(scope):
-            return await self._unpacked()
+            if self._unpacked is None:
+                self._unpacked = await asyncio.to_thread(self._unpack)
+            return self._unpacked
         return self._answer
 
-    async def _unpacked(self) -> Answer:
-        """For the rare caller that is no browser; in a thread, as it may take milliseconds."""
-        body = await asyncio.to_thread(gzip.decompress, self._answer.body)
+    def _unpack(self) -> Answer:
+        """For the rare caller that is no browser; in a thread, as it takes milliseconds, and once."""
+        body = gzip.decompress(self._answer.body)
         return self._word(_tag(body), body, ((b"vary", b"accept-encoding"),))
 
     def _word(self, tag: bytes, body: bytes, more: Headers) -> Answer:

@@ -84,7 +84,8 @@ class StatsStream:
         interval_ms, question = self._asked(scope["query_string"])
         if self._has_ended:
             raise Problem(_ENDING)
-        is_other = (interval_ms, question) not in self._tickers
+        # The plain question has a place of its own, so that some who ask others do not end the page.
+        is_other = bool(scope["query_string"]) and (interval_ms, question) not in self._tickers
         if self._subscribers >= self._subscribers_max or (
             is_other and len(self._tickers) >= _TICKERS_MAX
         ):

@@ -116,6 +116,20 @@ def test_the_latest_are_found_and_opened(client: httpx.Client, open_page: Open) 
     expect(page.locator("#feed-said")).to_have_text("There is none of this user.")
 
 
+def test_metadata_does_not_pass_for_what_it_is_not(client: httpx.Client, open_page: Open) -> None:
+    body = {"amount": "3", "user_id": "u-1", "status": "failed"}
+    posing = {"amount": "9", "user_id": "u-2", "status": "completed", "__proto__": "p"}
+    assert client.post("/api/v1/transactions", json={**body, "metadata": posing}).status_code == 201
+    page = open_page(url(client))
+    page.locator("#feed summary").click()
+    for name, told in (("amount", ["3.00", "9"]), ("user id", ["u-1", "u-2"]), ("status", None)):
+        terms = page.locator("#feed dt").get_by_text(name, exact=True)
+        expect(terms).to_have_count(2)
+        expect(terms.locator("xpath=following-sibling::dd[1]")).to_have_text(
+            told or ["failed", "completed"]
+        )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_keeps_anyone_from_using_it(scheme: str, client: httpx.Client, open_page: Open) -> None:
     sizes = {"light": (1280, 900), "dark": (360, 740)}

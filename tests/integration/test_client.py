@@ -14,7 +14,7 @@ import pytest
 
 from app.client.gathering import Gathering
 from app.client.patience import Patience
-from app.client.service import Service
+from app.client.service import ITEMS_MAX, Service
 from app.client.values import Posted, Refused, Transaction
 from app.settings import Settings
 from tests.support.client import NOW_MS
@@ -136,6 +136,21 @@ def test_a_caller_over_its_rate_comes_again_when_it_is_told_to() -> None:
         asyncio.run(main())
     assert slept
     assert all(seconds >= 1 for seconds in slept)
+
+
+def test_what_is_wrong_with_a_whole_batch_is_heard() -> None:
+    with serve(Settings(database_url="memory://"), Clock(NOW_MS)) as running:
+
+        async def main() -> None:
+            async with Service(f"http://127.0.0.1:{running.address[1]}") as service:
+                wrong = (
+                    b'{"amount":"x","timestamp":"y","currency":"zz","user_id":"","idempotency_key":""}'
+                )
+                posted = await service.post_items([wrong] * ITEMS_MAX)
+                assert posted.rejected == ITEMS_MAX
+                assert len(posted.errors) == 5 * ITEMS_MAX
+
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize("is_atomic", [False, True])

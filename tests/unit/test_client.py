@@ -180,6 +180,26 @@ def test_a_deletion_is_not_repeated_where_it_may_have_been_done() -> None:
     assert Script(answer(204)).run(lambda service: service.clear()) is None
 
 
+FOREIGN = [
+    answer(301, b"", b"location: https://elsewhere/"),
+    answer(200, b'{"status":"ok"}'),
+    answer(200, b"<html>"),
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_what_another_answers_in_its_place_is_neither_kept_nor_deleted(foreign: bytes) -> None:
+    for use in (lambda service: service.post(ONE), lambda service: service.clear()):
+        assert isinstance(Script(foreign).run(use), FateUnknown | Refused)
+
+
+@pytest.mark.parametrize("seconds", [b"999999999", b"99999999999", b"9" * 5000])
+def test_who_is_told_to_come_again_in_years_does_not_come_at_once(seconds: bytes) -> None:
+    script = Script(problem(429, "rate_limited", b"retry-after: " + seconds), KEPT)
+    assert isinstance(script.run(lambda service: service.post(ONE)), NotNow)
+    assert script.slept == []
+
+
 def test_statistics_are_exact_decimals() -> None:
     figures = b'"sum":0.30000000,"avg":0.1,"max":92233720368.54775807,"min":-0.10,"count":3'
     script = Script(

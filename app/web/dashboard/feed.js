@@ -139,8 +139,8 @@ function aboutIt({ transaction_type: type, product, metadata }) {
 
 function makeDetails({ metadata, ...fields }) {
   const list = document.createElement("dl");
-  const rows = { ...fields, ...metadata };
-  for (const [name, value] of Object.entries(rows)) {
+  // One behind the other: what metadata says must not stand in the place of a field of that name.
+  for (const [name, value] of [...Object.entries(fields), ...Object.entries(metadata)]) {
     if (value === null) continue;
     const term = document.createElement("dt");
     const told = document.createElement("dd");
