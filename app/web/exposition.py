@@ -1,6 +1,7 @@
 """Writes figures as Prometheus reads them. Whatever is shown stands in `FAMILIES`, and nothing else."""
 
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -127,6 +128,13 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
 }
 
+# What there is a text for, by media type. The library repeats any version, and fails on what is none.
+_VERSIONS: Final[Mapping[str, frozenset[str]]] = {
+    "application/openmetrics-text": frozenset(("1.0.0",)),
+    "text/plain": frozenset(("0.0.4", "1.0.0")),
+}
+_QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+
 # Of the process that answers: that of the ledger.
 _PROCESS: Final = ProcessCollector(registry=None)
 
@@ -136,8 +144,23 @@ def render(figures: Figures, accept: str) -> tuple[bytes, str]:
     registry = CollectorRegistry()
     registry.register(_Shown(figures))
     registry.register(_PROCESS)
-    encode, media_type = choose_encoder(accept)
+    encode, media_type = choose_encoder(_preferred(accept))
     return encode(registry), media_type
+
+
+def _preferred(accept: str) -> str:
+    """The media range that is preferred of those there is a text for, none where there is no such."""
+    preferred, most = "", 0.0
+    for media_range in accept.split(","):
+        name, *parameters = (part.strip() for part in media_range.split(";"))
+        told = [parameter.partition("=") for parameter in parameters]
+        versions = {value for key, _, value in told if key == "version"}
+        quality = next((value for key, _, value in told if key == "q"), "1")
+        if name not in _VERSIONS or not versions <= _VERSIONS[name] or not _QUALITY.fullmatch(quality):
+            continue
+        if float(quality) > most:
+            preferred, most = media_range, float(quality)
+    return preferred
 
 
 class _Shown(Collector):

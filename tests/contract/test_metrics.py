@@ -296,6 +296,39 @@ def test_who_prefers_openmetrics_is_given_it(running: ServiceThread) -> None:
     assert {"millrace_ready", "millrace_transactions"} <= told
 
 
+@pytest.mark.parametrize(
+    ("accept", "told"),
+    [
+        ("", "text/plain; version=0.0.4;"),
+        ("*/*", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text;version=x", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text;version=1.0.0-rc1", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text;version=x;version=1.0.0", "text/plain; version=0.0.4;"),
+        (f"application/openmetrics-text;version={'9' * 5000}", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text;version=99.0.0", "text/plain; version=0.0.4;"),
+        ("text/plain;version=1.x", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text;q=x", "text/plain; version=0.0.4;"),
+        ("application/openmetrics-text;q=0", "text/plain; version=0.0.4;"),
+        (
+            "application/openmetrics-text;q=0.1,text/plain;version=0.0.4;q=0.9",
+            "text/plain; version=0.0.4;",
+        ),
+        (
+            "text/plain;q=0.1,application/openmetrics-text;q=0.9",
+            "application/openmetrics-text; version=1.0.0;",
+        ),
+        ("x/y;version=x,text/plain;version=1.0.0", "text/plain; version=1.0.0;"),
+    ],
+)
+def test_the_form_is_one_there_is_whatever_is_accepted(
+    running: ServiceThread, accept: str, told: str
+) -> None:
+    answer = running.client.get("/metrics", headers={"accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(told)
+    assert answer.text.endswith("# EOF\n") == told.startswith("application/openmetrics-text")
+
+
 @pytest.mark.parametrize("mood", [Mood.REFUSES, Mood.FAILS])
 @pytest.mark.parametrize("lane", LANES)
 def test_what_the_store_does_not_take_is_refused_each_item_of_it(
