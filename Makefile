@@ -29,7 +29,7 @@ LOCUST_RUN_TIME   ?= 60s
 run: $(VENV)/installed
 	exec $(BIN)/python -m app
 
-## test: everything, in under three minutes
+## test: everything, in some five minutes
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 

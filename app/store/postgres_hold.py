@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.abc import Params
 
 # The lock of a process that was killed lives until its server process notices.
 HELD_SECONDS: Final = 5.0
@@ -102,7 +103,9 @@ class Hold:
         return int(await value_of(connection, _OPENINGS, {"number": self.number}))
 
 
-async def value_of(connection: AsyncConnection[Any], statement: str, parameters: Any = None) -> Any:  # noqa: ANN401
+async def value_of(
+    connection: AsyncConnection[Any], statement: str, parameters: Params | None = None
+) -> Any:  # noqa: ANN401 - what it selects
     """The first column of a statement's one row."""
     row = await (await connection.execute(statement, parameters)).fetchone()
     if row is None:
