@@ -6,15 +6,13 @@ but never a number without a row. The clock is read once for each call.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from enum import Enum
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
 from app.core.idempotency import Key
 from app.core.identifier import IdentifierSource
-from app.core.summary import Figures
 from app.core.transaction import Row, Transaction
 from app.core.window import Shape
 from app.ledger.commit import Done, GroupCommit, Verdict
@@ -24,7 +22,8 @@ from app.ledger.maintenance import Maintenance
 from app.ledger.measures import Measures, StoreState
 from app.ledger.nodes import REFILL_AHEAD_MS_MAX, Alone, Membership, Nodes, OneOfSeveral
 from app.ledger.outcomes import Outcomes
-from app.ledger.statistics import Freshness, Statistics
+from app.ledger.reading import Moment, NotReady, Reading, Unready
+from app.ledger.statistics import Statistics
 from app.ledger.upkeep import Upkeep
 from app.ledger.users import Users
 from app.store.base import SharedStore, Store, StoreFailed, StoreRefused, identity
@@ -32,48 +31,11 @@ from app.store.base import SharedStore, Store, StoreFailed, StoreRefused, identi
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-class Unready(Enum):
-    """Why a transaction would not be taken now."""
-
-    STARTING = "reading back the last window"
-    CLOCK_STEPPED = "the clock was set back, and the window is being read back"
-    STORE_REFUSES = "the store takes nothing: its disk is full, it is locked, or it does not answer"
-    STORE_FAILED = "the store has failed"
-    OVERLOADED = "too many transactions are waiting to be stored"
-    CLOCK_SKEWED = "the clock differs from the other nodes'"
-    DRAINING = "shutting down"
-
-
 _OF_THE_STORE: Final = {
     Unready.STORE_FAILED: Condition.UNHEALTHY,
     Unready.STORE_REFUSES: Condition.UNHEALTHY,
     Unready.OVERLOADED: Condition.DEGRADED,
 }
-
-
-class NotReady(Exception):
-    """The ledger cannot do this now."""
-
-    def __init__(self, reason: Unready) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-
-
-class Moment(NamedTuple):
-    """An instant, and the version of what was counted: the same moment has the same figures."""
-
-    now_ms: int
-    version: int
-
-
-class Reading(NamedTuple):
-    """Figures, and the span of time they are true of."""
-
-    as_of_ms: int
-    window_ms: int
-    figures: Figures
-    freshness: Freshness | None
-    """None where there are no other nodes to be known of."""
 
 
 class Ledger:

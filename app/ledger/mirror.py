@@ -9,7 +9,7 @@ from typing import Final
 
 from app.core.window import Part, Shape
 from app.core.windows import Windows
-from app.ledger.ledger import Moment, NotReady, Reading, Unready
+from app.ledger.reading import Moment, NotReady, Reading, Unready
 from app.ledger.statistics import Freshness
 
 # What was counted comes with each commit, a few parts of each currency; to count it takes half as long

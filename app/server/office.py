@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import structlog
 
-from app.ledger.ledger import Unready
+from app.ledger.reading import Unready
 from app.server.link import (
     Answered,
     Frames,

@@ -26,7 +26,8 @@ from app.core.transaction import (
 )
 from app.ledger.commit import Verdict
 from app.ledger.judgement import Judged, Settled
-from app.ledger.ledger import Ledger, Unready
+from app.ledger.ledger import Ledger
+from app.ledger.reading import Unready
 from app.web.answers import (
     Answer,
     Code,

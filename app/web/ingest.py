@@ -11,7 +11,8 @@ from app.core.identifier import format_identifier
 from app.core.transaction import FieldError, Invalid, Malformed, Row, TransactionDecoder
 from app.ledger.commit import Done, Verdict
 from app.ledger.judgement import Judged, Settled
-from app.ledger.ledger import Ledger, Unready
+from app.ledger.ledger import Ledger
+from app.ledger.reading import Unready
 from app.web.answers import Answer, Code, Problem, json_answer, make_answer, problem, unavailable
 from app.web.guard import Caller
 from app.web.idempotency import CONFLICT

@@ -13,7 +13,8 @@ from app.core.summary import Summary
 from app.core.timestamp import format_timestamp
 from app.core.transaction import USER_ID, FieldError
 from app.core.window import Shape
-from app.ledger.ledger import Ledger, Moment, NotReady, Reading
+from app.ledger.ledger import Ledger
+from app.ledger.reading import Moment, NotReady, Reading
 from app.ledger.statistics import Freshness
 from app.ledger.users import Missing
 from app.web.answers import (

@@ -20,8 +20,9 @@ from app.core.summary import Figures, Summary
 from app.core.transaction import Row, Transaction
 from app.core.window import Shape
 from app.ledger.commit import Verdict
-from app.ledger.ledger import Ledger, NotReady
+from app.ledger.ledger import Ledger
 from app.ledger.nodes import Membership
+from app.ledger.reading import NotReady
 from app.ledger.statistics import Freshness
 from app.store.base import identity
 from tests.support.exchange import Faults, MemoryExchange, Stream

@@ -7,7 +7,7 @@ import pytest
 from app.core.summary import Summary
 from app.core.transaction import Row, Transaction
 from app.ledger.commit import Verdict
-from app.ledger.ledger import NotReady, Unready
+from app.ledger.reading import NotReady, Unready
 from app.main import wall_clock_ms
 from tests.support.ledger import MINUTE, NOW_MS, Bench, TroubledStore, bench_test
 from tests.support.thread import Clock

@@ -8,7 +8,7 @@ import pytest
 from app.core.transaction import Row, Transaction
 from app.ledger import commit, maintenance
 from app.ledger.commit import Verdict
-from app.ledger.ledger import Unready
+from app.ledger.reading import Unready
 from app.store.base import StoreFailed, StoreRefused
 from tests.support.ledger import NOW_MS, Bench, bench_test
 

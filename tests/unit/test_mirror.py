@@ -11,8 +11,9 @@ import pytest
 from app.core.identifier import IdentifierSource
 from app.core.transaction import Row, Transaction
 from app.core.window import Shape
-from app.ledger.ledger import Ledger, NotReady, Unready
+from app.ledger.ledger import Ledger
 from app.ledger.mirror import Mirror
+from app.ledger.reading import NotReady, Unready
 from app.ledger.statistics import Freshness
 from app.main import wall_clock_ms
 from app.server import telling

@@ -18,9 +18,10 @@ from app.core.window import Shape
 from app.ledger import maintenance
 from app.ledger.cluster import Cluster
 from app.ledger.commit import Verdict
-from app.ledger.ledger import Ledger, Unready
+from app.ledger.ledger import Ledger
 from app.ledger.nodes import Membership
 from app.ledger.peer import Source
+from app.ledger.reading import Unready
 from app.ledger.statistics import Statistics
 from app.ledger.users import Users
 from app.store.base import MemoryStore, Store, StoreRefused
