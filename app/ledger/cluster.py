@@ -10,9 +10,7 @@ How large this is: for each node and currency a Window, so a few MB where it is 
 is the total, which takes as long as one node's alone.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from math import ceil
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -21,6 +19,7 @@ import msgspec
 from app.core.bulletin import BULLETIN_VERSION, Bulletin, Slots, Unreadable
 from app.core.window import SLOTS_PER_SPAN, Part, Shape
 from app.core.windows import Counted, Windows
+from app.ledger.clock_offset import ClockOffset
 from app.ledger.condition import Condition, NodeCondition
 from app.ledger.early import Early
 from app.ledger.peer import SILENT_MS_MAX, Peer, Source
@@ -31,12 +30,6 @@ from app.ledger.unsaid import Unsaid
 SKEW_MS_MAX: Final = 500
 # The ring has room for more than this beyond the latest time that is taken in: see Shape.rewind_ms.
 _AHEAD_MS_MAX: Final = 2 * SKEW_MS_MAX
-# How far the clock is ahead is what the quickest of so many exchanges has shown.
-_SAMPLES: Final = 64
-# Besides what the exchange's own duration leaves open: both clocks are read in whole milliseconds.
-_READING_MS: Final = 2
-# Clocks drift by less in so many exchanges; what differs by more was set.
-_DRIFT_MS_MAX: Final = 5
 
 _CONDITION: Final = {False: Condition.HEALTHY, True: Condition.DEGRADED}
 
@@ -67,7 +60,7 @@ class Cluster:
         self._peers: dict[Source, Peer] = {}
         self._epochs: dict[bytes, int] = {}
         """The newest epoch known of each store."""
-        self._samples: deque[tuple[float, float]] = deque(maxlen=_SAMPLES)
+        self._offset = ClockOffset()
         self._was_skewed = False
         self._is_in_doubt = False
         """Whether the exchange has failed since it was last told anything."""
@@ -129,7 +122,7 @@ class Cluster:
         # Before anything has shown how far this clock is ahead, no instant of it says anything;
         # an exchange that has failed may have lost what was told before; and who has started by a clock
         # that is wrong may not have read back what the others still ask for.
-        is_sure = complete_ms and self._samples and not self._is_in_doubt and not self.is_skewed
+        is_sure = complete_ms and self.is_measured and not self._is_in_doubt and not self.is_skewed
         bulletin = Bulletin(
             version=BULLETIN_VERSION,
             node=self.me.node,
@@ -139,7 +132,7 @@ class Cluster:
             window_ms=self._shape.window_ms,
             resolution_ms=resolution_ms,
             told_ms=now_ms,
-            complete_ms=complete_ms - self._doubt_ms if is_sure else 0,
+            complete_ms=complete_ms - self._offset.doubt_ms if is_sure else 0,
             ahead_ms=self.ahead_ms,
             is_last=False,
             slots=slots,
@@ -170,11 +163,9 @@ class Cluster:
         True where this clock could not be gone by, and can be again: what lay too far ahead of it to be
         taken in is to be heard once more.
         """
-        if self._samples:
-            known_width_ms, known_ahead_ms = min(self._samples)
-            if abs(ahead_ms - known_ahead_ms) > (width_ms + known_width_ms) / 2 + _DRIFT_MS_MAX:
-                self.note_step(now_ms)
-        self._samples.append((width_ms, ahead_ms))
+        if self._offset.contradicts(ahead_ms, width_ms):
+            self.note_step(now_ms)
+        self._offset.note(ahead_ms, width_ms)
         was_skewed, self._was_skewed = self._was_skewed, self.is_skewed
         is_mended = was_skewed and not self._was_skewed
         if is_mended:
@@ -183,7 +174,7 @@ class Cluster:
 
     def note_step(self, now_ms: int) -> None:
         """This clock, or the exchange's, was set: what was said by it before says nothing now."""
-        self._samples.clear()
+        self._offset.forget()
         self.listening_since_ms = now_ms
         self.abreast_ms = 0
         for peer in self._peers.values():
@@ -194,17 +185,12 @@ class Cluster:
     @property
     def is_measured(self) -> bool:
         """Whether anything has shown how far this node's clock is ahead."""
-        return bool(self._samples)
+        return self._offset.is_measured
 
     @property
     def ahead_ms(self) -> float:
         """How far this node's clock is ahead of the exchange's."""
-        return min(self._samples)[1] if self._samples else 0.0
-
-    @property
-    def _doubt_ms(self) -> int:
-        """By how much that may be wrong."""
-        return ceil(min(self._samples)[0] / 2) + _READING_MS if self._samples else 0
+        return self._offset.ahead_ms
 
     @property
     def skew_ms(self) -> float:
@@ -239,7 +225,7 @@ class Cluster:
         # By its own clock, so that what lay in the exchange for long is not taken for fresh.
         by_this_clock_ms = self.ahead_ms - bulletin.ahead_ms
         peer.heard_ms = max(peer.heard_ms or 0, min(now_ms, round(bulletin.told_ms + by_this_clock_ms)))
-        complete_ms = round(bulletin.complete_ms + by_this_clock_ms) - self._doubt_ms
+        complete_ms = round(bulletin.complete_ms + by_this_clock_ms) - self._offset.doubt_ms
         # It may have been later: whoever tells everything once more takes back what it said of it.
         peer.complete_ms = max(min(now_ms, complete_ms), 0)
         peer.ahead_ms = bulletin.ahead_ms
