@@ -1,7 +1,7 @@
 """A bulletin: what a node tells the others it has counted.
 
 Slots are told as they stand, never as what was added to them: told twice, late or in another order,
-they come to the same. Most slots hold one transaction, so those are told shortly: some seven bytes.
+they come to the same. Most slots hold one transaction, so those are told shortly: some ten bytes.
 """
 
 from collections.abc import Iterator, Sequence
