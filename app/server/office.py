@@ -28,7 +28,7 @@ from app.web.slots import Slot
 # Four batches of the largest kind. What would have to wait behind more than that is refused.
 _UNSENT_BYTES_MAX: Final = 32 * 2**20
 # Requests gather for so many turns more, some 20 µs, or until there are so many: what comes together is
-# committed together, and a message costs either end more than a turn (a twentieth of all there is).
+# committed together, and a message costs either end more than a turn.
 _TURNS_MAX: Final = 3
 _POSTS_MAX: Final = 32
 _FULL: Final = NOT_READY[Unready.OVERLOADED]

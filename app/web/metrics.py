@@ -68,7 +68,7 @@ class Metrics:
             value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"
         )
         if self._exposition is None:
-            # In a thread, as it takes some 50 ms.
+            # In a thread, as it takes a tenth of a second and more.
             self._exposition = cast(_Exposition, await asyncio.to_thread(import_module, _EXPOSITION))
         gathered = await self.gather()
         behind_rows = None if self._feed_behind_rows is None else self._feed_behind_rows()
